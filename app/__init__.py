@@ -1,0 +1,1 @@
+"""Millrace: one Ray application that carries a model round the whole loop."""

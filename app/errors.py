@@ -1,0 +1,107 @@
+"""Every error Millrace raises on purpose, as one tree.
+
+    MillraceError                    code on the wire, exit code 2 on the command line
+    ├── ProjectError                 the user's project is wrong or cannot be found
+    ├── SettingsError                an environment variable or URL is wrong
+    ├── DataError                    rows or columns are not as declared
+    │   ├── MissingColumnError       a declared column is not in the data
+    │   ├── SchemaMismatchError      a column has another type than declared
+    │   └── TimestampError           a timestamp cannot be read
+    ├── UnknownNameError             no view, feature, version, table or key of that name
+    ├── FeatureStoreError            a read, write or definition the feature store refuses
+    ├── TrainingError                a run that cannot start or must stop
+    ├── ModelError                   an artefact that cannot be exported, loaded or served
+    ├── GateError                    a candidate that did not pass its gates
+    ├── RolloutError                 a change of traffic that is not allowed in this state
+    ├── StateConflictError           somebody else changed the same record first
+    └── RequestError                 an HTTP request the caller must change (4xx)
+
+A message says what, where, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MillraceError(Exception):
+    """Base of all errors that a user can act on.
+
+    ``code`` is machine-readable and stable; ``detail`` names the things concerned.
+    """
+
+    code = "millrace_error"
+    http_status = 500
+
+    def __init__(self, message: str, **detail: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.detail))
+
+
+def _rebuild(kind: type[MillraceError], message: str, detail: dict[str, object]) -> MillraceError:
+    return kind(message, **detail)
+
+
+class ProjectError(MillraceError):
+    code = "project_invalid"
+
+
+class SettingsError(MillraceError):
+    code = "settings_invalid"
+
+
+class DataError(MillraceError):
+    code = "data_invalid"
+    http_status = 422
+
+
+class MissingColumnError(DataError):
+    code = "column_missing"
+
+
+class SchemaMismatchError(DataError):
+    code = "type_mismatch"
+
+
+class TimestampError(DataError):
+    code = "timestamp_invalid"
+
+
+class UnknownNameError(MillraceError):
+    code = "name_unknown"
+    http_status = 404
+
+
+class FeatureStoreError(MillraceError):
+    code = "feature_store_refused"
+    http_status = 409
+
+
+class TrainingError(MillraceError):
+    code = "training_failed"
+
+
+class ModelError(MillraceError):
+    code = "model_invalid"
+
+
+class GateError(MillraceError):
+    code = "gate_failed"
+    http_status = 409
+
+
+class RolloutError(MillraceError):
+    code = "rollout_refused"
+    http_status = 409
+
+
+class StateConflictError(MillraceError):
+    code = "state_conflict"
+    http_status = 409
+
+
+class RequestError(MillraceError):
+    code = "request_invalid"
+    http_status = 422

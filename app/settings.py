@@ -1,0 +1,99 @@
+"""The only reader of the environment: every variable, its meaning and its default.
+
+| variable | meaning | default |
+|---|---|---|
+| MILLRACE_HOME | folder that holds all embedded stores | ./.millrace |
+| MILLRACE_STATE_URL | SQLAlchemy URL of the control state | SQLite in the home |
+| MILLRACE_CATALOG_URL | SQLAlchemy URL of the Iceberg SQL catalog | SQLite in the home |
+| MILLRACE_WAREHOUSE | folder or object-store URL of Iceberg files | <home>/warehouse |
+| MILLRACE_ONLINE_URL | online feature store, sqlite:///… | SQLite in the home |
+| MILLRACE_MLFLOW_URL | MLflow tracking URI | SQLite in the home |
+| MILLRACE_HTTP_PORT | port of the Serve application | 8000 |
+| MILLRACE_HTTP_HOST | address that local clients use to reach it | 127.0.0.1 |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything lives. Derived from the environment once, then passed along (picklable)."""
+
+    home: Path
+    state_url: str
+    catalog_url: str
+    warehouse: str
+    online_url: str
+    mlflow_url: str
+    http_host: str
+    http_port: int
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{self.http_host}:{self.http_port}"
+
+    @property
+    def artefacts(self) -> Path:
+        """Model folders, one per version, on the file system of this host."""
+        return self.home / "artefacts"
+
+    @property
+    def segments(self) -> Path:
+        """Prediction-log segment files of the replicas of this host."""
+        return self.home / "segments"
+
+    @property
+    def runs(self) -> Path:
+        """Scratch of training runs: checkpoints and trainer state."""
+        return self.home / "runs"
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+
+def load_settings(
+    environment: Mapping[str, str] | None = None, *, in_job: bool | None = None
+) -> Settings:
+    """Reads the settings from `environment` (default: the process's).
+
+    Under `ray job submit` the working directory is a copy that vanishes, so a
+    relative home is refused there (`in_job`, default: whether Ray says this is a job).
+
+    Raises:
+        SettingsError: relative home inside a job, or a port that is not a number.
+    """
+    env = os.environ if environment is None else environment
+    raw_home = env.get("MILLRACE_HOME", ".millrace")
+    job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in env if in_job is None else in_job
+    if job and not Path(raw_home).is_absolute():
+        raise SettingsError(
+            f"MILLRACE_HOME is {raw_home!r}, a relative path, but this is a Ray job whose "
+            "working directory is a temporary copy. Set MILLRACE_HOME to an absolute path, e.g. "
+            "ray job submit --runtime-env-json '{\"env_vars\": {\"MILLRACE_HOME\": \"/data/millrace\"}}'.",
+            variable="MILLRACE_HOME",
+        )
+    home = Path(raw_home).expanduser().resolve()
+    port = env.get("MILLRACE_HTTP_PORT", "8000")
+    if not port.isdigit():
+        raise SettingsError(
+            f"MILLRACE_HTTP_PORT is {port!r}; expected a port number such as 8000.",
+            variable="MILLRACE_HTTP_PORT",
+        )
+    return Settings(
+        home=home,
+        state_url=env.get("MILLRACE_STATE_URL", f"sqlite:///{home}/state.db"),
+        catalog_url=env.get("MILLRACE_CATALOG_URL", f"sqlite:///{home}/catalog.db"),
+        warehouse=env.get("MILLRACE_WAREHOUSE", str(home / "warehouse")),
+        online_url=env.get("MILLRACE_ONLINE_URL", f"sqlite:///{home}/online.db"),
+        mlflow_url=env.get("MILLRACE_MLFLOW_URL", f"sqlite:///{home}/mlflow.db"),
+        http_host=env.get("MILLRACE_HTTP_HOST", "127.0.0.1"),
+        http_port=int(port),
+    )

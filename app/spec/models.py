@@ -1,0 +1,109 @@
+"""What a user declares about models: cases, label, estimator, search, gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.spec.features import FeatureService, Field, Source
+
+Task = Literal["binary", "regression"]
+GateKind = Literal["at_least", "at_most", "not_worse_than_champion", "not_worse_than_baseline"]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The rows predictions are asked for.
+
+    `source` has one row per case with `key` (its id), `prediction_timestamp` (the moment it is
+    asked), the join keys of the service's views and the `request_fields` a caller sends along.
+    """
+
+    source: Source
+    key: str
+    prediction_timestamp: str
+    request_fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class Label:
+    """The truth about a case: `column` of `source`, joined by the cases' key.
+
+    A label exists once its row's available time has come. Binary labels are 0 or 1.
+    """
+
+    source: Source
+    column: str
+    task: Task = "binary"
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A torch module trained by Ray Train and DeepSpeed.
+
+    `factory` is an import path `module:function`, called as `factory(signature, **hyperparameters)`
+    with an `app.models.signature.Signature` (number of numeric columns, sizes of categorical ones).
+    """
+
+    name: str
+    service: FeatureService
+    factory: str
+    categorical: tuple[str, ...] = ()
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 3
+    batch_size: int = 1024  # rows per step, all workers together
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    num_workers: int = 2
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    deepspeed: Mapping[str, Any] = field(default_factory=dict)  # overrides of any derived key
+    seed: int = 7
+    deadline_s: float = 900.0  # a run that is not done by then fails
+
+
+@dataclass(frozen=True)
+class SklearnModel:
+    """A scikit-learn estimator; `factory` is an import path `module:class`."""
+
+    name: str
+    service: FeatureService
+    factory: str
+    categorical: tuple[str, ...] = ()
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 7
+
+
+Model = TorchModel | SklearnModel
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a sweep tries. Values: a tuple of choices, or `(low, high, "uniform"|"loguniform")`.
+
+    Keys are `learning_rate`, `weight_decay`, `batch_size`, `epochs` or names of hyperparameters.
+    """
+
+    parameters: Mapping[str, tuple[Any, ...]]
+    num_trials: int = 4
+    num_folds: int = 2  # time-ordered: each validates on the stretch after its training rows
+    epochs: int = 1
+    max_rows: int = 50_000  # most recent rows used by a trial
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition a challenger must meet, on all rows or within each value of `slice_column`.
+
+    `metric`: roc_auc, pr_auc, log_loss, brier, ece, accuracy, f1; mse, mae, r2.
+    `threshold`: the bound for at_least/at_most; the margin allowed for not_worse_than_*.
+    Slices with fewer than `min_rows` rows are reported and not judged.
+    """
+
+    name: str
+    metric: str
+    kind: GateKind
+    threshold: float
+    slice_column: str | None = None
+    min_rows: int = 500

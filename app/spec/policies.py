@@ -1,0 +1,126 @@
+"""What a user declares about running a model: rollout, drift, retraining, access, timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+MetricMeasure = Literal["error_rate", "log_loss_difference", "score_mean_shift", "missing_share"]
+
+
+@dataclass(frozen=True)
+class SetWeight:
+    """Step: send `percent` of entity rows to the candidate."""
+
+    percent: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Step: keep the weight for `duration` of event time."""
+
+    duration: timedelta
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Step: judge the metrics on what was answered since the last weight change."""
+
+
+Step = SetWeight | Pause | Analysis
+
+
+@dataclass(frozen=True)
+class AnalysisMetric:
+    """One judged number, candidate against champion over the same time.
+
+    `success_condition` and `failure_condition` are comparisons such as `"result <= 0.02"`.
+    Neither true is inconclusive. Fewer than `min_rows` rows of the candidate is inconclusive,
+    never success. Limits trip when exceeded (`>`).
+    """
+
+    name: str
+    measure: MetricMeasure
+    success_condition: str
+    failure_condition: str
+    interval_s: float = 3_600.0  # event time between measurements
+    initial_delay_s: float = 0.0
+    count: int = 1
+    failure_limit: int = 0
+    inconclusive_limit: int = 24
+    consecutive_error_limit: int = 4
+    min_rows: int = 100
+
+
+@dataclass(frozen=True)
+class RolloutPolicy:
+    """How a new version takes over."""
+
+    strategy: Literal["canary"] = "canary"
+    steps: tuple[Step, ...] = (
+        SetWeight(10), Pause(timedelta(hours=24)), Analysis(),
+        SetWeight(50), Pause(timedelta(hours=24)), Analysis(),
+    )
+    metrics: tuple[AnalysisMetric, ...] = ()
+    progress_deadline: timedelta = timedelta(days=14)  # event time; then the rollout is aborted
+
+
+@dataclass(frozen=True)
+class DriftPolicy:
+    """When a feature and a window count as drifted.
+
+    A feature drifts when its test is significant after Benjamini-Hochberg at `false_discovery_rate`
+    *and* its effect size (PSI) reaches `min_psi` *and* it has `min_rows` rows. A window drifts when
+    `min_share` of the features or the score do. A trigger needs `persistence` windows in a row.
+    """
+
+    window: timedelta = timedelta(days=7)
+    min_psi: float = 0.2
+    false_discovery_rate: float = 0.01
+    min_rows: int = 500
+    min_share: float = 0.2
+    persistence: int = 2
+    max_null_rate_increase: float = 0.2  # more than this is broken data, which blocks retraining
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """When and on what the loop retrains.
+
+    `holdout`: the challenger learns from labels available by `T - holdout`; both are scored on the
+    rows of `(T - holdout, T]`. `max_log_loss_increase`: performance trigger, against the score at
+    validation.
+    """
+
+    holdout: timedelta = timedelta(days=14)
+    cooldown: timedelta = timedelta(days=28)
+    max_retrains: int = 4
+    on_drift: bool = True
+    on_performance: bool = True
+    max_log_loss_increase: float = 0.05
+    train_window: timedelta | None = None  # None: all history
+
+
+@dataclass(frozen=True)
+class AccessPolicy:
+    """Who may read PII and who may change things. Empty: everybody who reaches the store."""
+
+    pii_readers: tuple[str, ...] = ()
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The stretches of history the loop walks through: train, validate, then replay live.
+
+    Half-open in prediction time: train `[train_start, train_end)`, validate
+    `[train_end, validation_end)`, replay `[validation_end, replay_end)`. `bad_candidate_at`: when the
+    replay rolls out a deliberately bad version to prove the abort (`None`: never).
+    """
+
+    train_start: datetime
+    train_end: datetime
+    validation_end: datetime
+    replay_end: datetime
+    bad_candidate_at: datetime | None = None

@@ -1,0 +1,156 @@
+"""`Project`: a whole use case as one value, and the checks that make its errors readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.errors import ProjectError
+from app.spec.features import Entity, FeatureService, FeatureView, OnDemandFeatureView, Source
+from app.spec.models import Cases, Gate, Label, Model, SearchSpace, SklearnModel
+from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything Millrace needs to know about a use case.
+
+    Raises:
+        ProjectError: on construction, when names repeat or refer to nothing.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    views: tuple[FeatureView, ...]
+    cases: Cases
+    label: Label
+    model: Model
+    baseline: SklearnModel
+    timeline: Timeline
+    on_demand_views: tuple[OnDemandFeatureView, ...] = ()
+    search: SearchSpace | None = None
+    gates: tuple[Gate, ...] = ()
+    rollout: RolloutPolicy = RolloutPolicy()
+    drift: DriftPolicy = DriftPolicy()
+    retrain: RetrainPolicy = RetrainPolicy()
+    access: AccessPolicy = AccessPolicy()
+    description: str = ""
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        _check_unique("source", (s.name for s in self.sources))
+        _check_unique("feature view", [v.name for v in (*self.views, *self.on_demand_views)])
+        _check_sources(self)
+        for view in self.views:
+            _check_view(view)
+        for model in (self.model, self.baseline):
+            self.expand(model.service)
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """Every entity of the views, each once."""
+        return tuple({e.name: e for v in self.views for e in v.entities}.values())
+
+    @property
+    def service(self) -> FeatureService:
+        """The features of the project's model."""
+        return self.model.service
+
+    def view(self, name: str) -> FeatureView | OnDemandFeatureView:
+        """Finds a view by name.
+
+        Raises:
+            ProjectError: there is none; the message lists those there are.
+        """
+        for view in (*self.views, *self.on_demand_views):
+            if view.name == name:
+                return view
+        known = ", ".join(v.name for v in (*self.views, *self.on_demand_views)) or "none"
+        raise ProjectError(
+            f"project {self.name!r} has no feature view {name!r}; it has: {known}.", view=name
+        )
+
+    def expand(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
+        """The service's features as `(view, feature)` pairs, wildcards resolved.
+
+        Raises:
+            ProjectError: a reference that is not `view:feature` or names nothing.
+        """
+        pairs: list[tuple[str, str]] = []
+        for reference in service.features:
+            view_name, separator, feature = reference.partition(":")
+            if not separator:
+                raise ProjectError(
+                    f"feature service {service.name!r} lists {reference!r}; expected "
+                    "'view:feature' or 'view:*'.", feature=reference,
+                )
+            pairs.extend((view_name, name) for name in _features(self, view_name, feature))
+        return tuple(dict.fromkeys(pairs))
+
+
+def _features(project: Project, view_name: str, feature: str) -> list[str]:
+    view = project.view(view_name)
+    fields = view.fields if isinstance(view, OnDemandFeatureView) else view.feature_fields
+    names = [f.name for f in fields]
+    if feature == "*":
+        return names
+    if feature not in names:
+        raise ProjectError(
+            f"feature view {view_name!r} has no feature {feature!r}; it has: {', '.join(names)}.",
+            view=view_name, feature=feature,
+        )
+    return [feature]
+
+
+def _check_unique(kind: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not name.isidentifier():
+            raise ProjectError(
+                f"{kind} name {name!r} must be letters, digits and underscores.", name=name
+            )
+        if name in seen:
+            raise ProjectError(f"{kind} {name!r} is declared twice; names must differ.", name=name)
+        seen.add(name)
+
+
+def _check_sources(project: Project) -> None:
+    known = {s.name for s in project.sources}
+    used = {
+        **{f"feature view {v.name!r}": v.source for v in project.views},
+        "cases": project.cases.source,
+        "label": project.label.source,
+    }
+    for user, source in used.items():
+        if source.name not in known:
+            raise ProjectError(
+                f"{user} reads source {source.name!r}, which is not in the project's sources "
+                f"({', '.join(sorted(known))}). Add it to Project(sources=…).", source=source.name,
+            )
+    for source in project.sources:
+        columns = {f.name for f in source.fields}
+        needed = [source.event_timestamp, *source.key]
+        if source.available_timestamp:
+            needed.append(source.available_timestamp)
+        for column in [*needed, *(e.column for e in source.expectations)]:
+            if column not in columns:
+                raise ProjectError(
+                    f"source {source.name!r} refers to column {column!r}, which is not among its "
+                    f"fields ({', '.join(sorted(columns))}).", source=source.name, column=column,
+                )
+
+
+def _check_view(view: FeatureView) -> None:
+    fields = {f.name for f in view.fields}
+    for aggregation in view.aggregations:
+        if aggregation.column not in fields:
+            raise ProjectError(
+                f"feature view {view.name!r} aggregates {aggregation.column!r}, which is not among "
+                f"its fields ({', '.join(sorted(fields))}).", view=view.name,
+            )
+        tiles = aggregation.window / aggregation.hop
+        if tiles > 100 or aggregation.window % aggregation.hop:
+            raise ProjectError(
+                f"aggregation {aggregation.name!r} of view {view.name!r}: window / hop is {tiles:g}; "
+                "expected a whole number, at most 100. Choose a larger hop.", view=view.name,
+            )
