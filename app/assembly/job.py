@@ -1,0 +1,54 @@
+"""What every job has in common: arguments, Ray, clear errors, exit codes.
+
+Exit codes: 0 done, 2 something the user can mend (one message on standard error), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from app.assembly.runtime import ray_runtime
+from app.errors import MillraceError
+from app.pipeline.session import Session, open_session
+from app.settings import load_settings
+
+Verb = Callable[[Session], None]
+
+
+def run_job(description: str, verb: Verb, arguments: list[str] | None = None) -> None:
+    """Parses the arguments, runs `verb` on the project's current run and exits with its code."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--project", required=True, metavar="MODULE:NAME", help="where the project is, e.g. app.project:PROJECT"
+    )
+    options = parser.parse_args(arguments)
+    sys.exit(execute(options.project, verb))
+
+
+def execute(project_ref: str, verb: Verb) -> int:
+    """Runs `verb` and gives the exit code.
+
+    The project and the settings are checked before anything is started.
+    """
+    quiet_libraries()
+    try:
+        settings = load_settings()
+        session = open_session(project_ref, settings=settings)
+        with ray_runtime(settings):
+            verb(session)
+    except MillraceError as error:
+        print(f"error [{error.code}]: {error.message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def quiet_libraries() -> None:
+    """Keeps chatty libraries below warnings, so that progress stays readable."""
+    for name in ("ray", "ray.serve", "ray.data", "mlflow", "alembic", "pyiceberg", "httpx", "DeepSpeed"):
+        logging.getLogger(name).setLevel(logging.WARNING)

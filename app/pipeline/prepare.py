@@ -1,0 +1,44 @@
+"""First steps of the loop: raw tables, then features."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from app.features.ingest import ingest
+from app.pipeline.run import Output
+from app.pipeline.session import Session
+
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)  # before any event: a backfill "from the start"
+
+
+def ingest_sources(session: Session) -> None:
+    """Reads every source into its raw table; rows that fail expectations go to quarantine."""
+    sources = session.project.sources
+
+    def action() -> Output:
+        counts = {}
+        with session.progress.step("Ingest", total=len(sources)) as step:
+            for source in sources:
+                result = ingest(source, session.project.name, session.lake, session.run_id)
+                counts[source.name] = {
+                    "rows": result.rows, "quarantined": result.quarantined, "snapshot_id": result.snapshot_id,
+                }
+                step.advance(1, f"{source.name}: {result.rows:,} rows, {result.quarantined:,} quarantined")
+        return {"sources": counts}
+
+    session.run.perform("ingest", action)
+
+
+def backfill_features(session: Session) -> None:
+    """Registers the views and materialises what was available before the replay begins."""
+    views = session.project.views
+
+    def action() -> Output:
+        with session.progress.step("Backfill features", total=len(views)) as step:
+            session.store.apply()
+            for view in views:
+                session.store.materialize(BEGINNING, session.project.timeline.validation_end, [view.name])
+                step.advance(1, view.name)
+        return {"until": session.project.timeline.validation_end.isoformat(), "views": [v.name for v in views]}
+
+    session.run.perform("backfill", action)
