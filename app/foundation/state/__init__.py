@@ -1,0 +1,5 @@
+"""Control state: rollouts, loop runs, registry, audit."""
+
+from app.foundation.state.database import StateDatabase
+
+__all__ = ["StateDatabase"]

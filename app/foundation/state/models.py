@@ -1,0 +1,148 @@
+"""Tables of the control state. Moments are UTC; large things live elsewhere and are named here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A timezone-aware UTC moment; SQLite itself keeps no zone."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {dict[str, Any]: sa.JSON, list[str]: sa.JSON, datetime: Moment}  # noqa: RUF012
+
+
+class FeatureViewVersion(Base):
+    """One meaning of a feature view; a change of meaning is a new version."""
+
+    __tablename__ = "feature_view_versions"
+    project: Mapped[str] = mapped_column(primary_key=True)
+    view: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    definition_hash: Mapped[str]
+    definition: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    active: Mapped[bool]
+
+
+class LoopRun(Base):
+    """One walk of a project through the loop."""
+
+    __tablename__ = "loop_runs"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str] = mapped_column(index=True)
+    status: Mapped[str]  # running | succeeded | failed | aborted
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    detail: Mapped[dict[str, Any]]
+
+
+class LoopStep(Base):
+    """A finished step of a run and what it gave."""
+
+    __tablename__ = "loop_steps"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    output: Mapped[dict[str, Any]]
+
+
+class RoutingState(Base):
+    """Who answers what share of the traffic, numbered by routing epoch; never changed, only followed."""
+
+    __tablename__ = "routing_states"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    champion: Mapped[str]
+    candidate: Mapped[str | None]
+    weight_percent: Mapped[float]
+    prepare: Mapped[str | None]  # version that replicas load beside the champion before a promotion
+    rollout_id: Mapped[str | None]
+    reason: Mapped[str]
+    written_at: Mapped[datetime]
+
+
+class ReplicaAck(Base):
+    """The epoch a live replica follows and the versions it has loaded."""
+
+    __tablename__ = "replica_acks"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    replica_id: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int]
+    loaded: Mapped[list[str]]
+    seen_at: Mapped[datetime]
+
+
+class Rollout(Base):
+    """One attempt (revision) to make a candidate the champion."""
+
+    __tablename__ = "rollouts"
+    rollout_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    revision: Mapped[int]
+    champion: Mapped[str]
+    candidate: Mapped[str]
+    phase: Mapped[str]
+    step_index: Mapped[int]
+    step_started_at: Mapped[datetime | None]  # event time
+    reason: Mapped[str]
+    started_event_at: Mapped[datetime]
+    finished_event_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class RolloutTransition(Base):
+    """Every change of a rollout, written before the act it announces."""
+
+    __tablename__ = "rollout_transitions"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    rollout_id: Mapped[str] = mapped_column(index=True)
+    from_phase: Mapped[str]
+    to_phase: Mapped[str]
+    step_index: Mapped[int]
+    action: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    event_at: Mapped[datetime]
+
+
+class AnalysisRun(Base):
+    """The judgement of one analysis step; keyed so that none is done twice."""
+
+    __tablename__ = "analysis_runs"
+    rollout_id: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    verdict: Mapped[str]
+    measurements: Mapped[dict[str, Any]]
+    event_at: Mapped[datetime]
+
+
+class Decision(Base):
+    """Audit: who decided what about what, and why."""
+
+    __tablename__ = "decisions"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    event_at: Mapped[datetime | None]
+    run_id: Mapped[str | None] = mapped_column(index=True)
+    actor: Mapped[str]
+    subject: Mapped[str]
+    decision: Mapped[str]
+    reason: Mapped[str]
+    detail: Mapped[dict[str, Any]]
