@@ -1,0 +1,87 @@
+"""The tables `predictions` and `labels`, and how a segment's records become their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from app.predictionlog.segment import Kind
+
+MOMENT = pa.timestamp("us", tz="UTC")
+
+PREDICTIONS = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("boot_id", pa.string()),
+        ("sequence", pa.int64()),
+        ("key", pa.string()),  # the case's key as text
+        ("prediction_timestamp", MOMENT),  # event time: the moment asked about
+        ("score", pa.float64()),
+        ("assigned", pa.string()),  # champion | candidate, by the split
+        ("answered_by", pa.string()),  # champion | candidate, after a fallback
+        ("version", pa.string()),  # that answered
+        ("epoch", pa.int64()),
+        ("rollout_id", pa.string()),
+        ("error", pa.string()),  # why the candidate did not answer a row assigned to it
+        ("latency_ms", pa.float64()),  # of the whole request in the replica
+        ("features", pa.string()),  # JSON
+        ("logged_timestamp", MOMENT),
+    ]
+)
+LABELS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("label", pa.float64()),
+        ("available_timestamp", MOMENT),
+        ("boot_id", pa.string()),
+        ("sequence", pa.int64()),
+        ("created_timestamp", MOMENT),
+    ]
+)
+SCHEMAS: dict[Kind, pa.Schema] = {"predictions": PREDICTIONS, "labels": LABELS}
+
+
+def table_name(project: str, kind: Kind) -> str:
+    """Identifier in the lake."""
+    return f"{project}.{kind}"
+
+
+def rows_of(kind: Kind, records: Iterable[dict[str, Any]]) -> pa.Table:
+    """The rows of segment records: a record is a request, its `rows` are the entity rows."""
+    rows = [row for record in records for row in _ROWS[kind](record)]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[kind])
+
+
+def _prediction_rows(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    shared = {
+        "request_id": record["request_id"],
+        "boot_id": record["boot_id"],
+        "sequence": record["sequence"],
+        "prediction_timestamp": datetime.fromisoformat(record["at"]),
+        "epoch": record["epoch"],
+        "rollout_id": record["rollout_id"],
+        "latency_ms": record["latency_ms"],
+        "logged_timestamp": datetime.fromisoformat(record["logged_timestamp"]),
+    }
+    for row in record["rows"]:
+        yield {**shared, **row, "features": json.dumps(row["features"], separators=(",", ":"))}
+
+
+def _label_rows(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    created = datetime.fromisoformat(record["logged_timestamp"])
+    for row in record["rows"]:
+        yield {
+            "key": row["key"],
+            "label": row["label"],
+            "available_timestamp": datetime.fromisoformat(row["available_timestamp"]),
+            "boot_id": record["boot_id"],
+            "sequence": record["sequence"],
+            "created_timestamp": created,
+        }
+
+
+_ROWS = {"predictions": _prediction_rows, "labels": _label_rows}
