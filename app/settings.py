@@ -59,9 +59,7 @@ class Settings:
         return self.home / "reports"
 
 
-def load_settings(
-    environment: Mapping[str, str] | None = None, *, in_job: bool | None = None
-) -> Settings:
+def load_settings(environment: Mapping[str, str] | None = None, *, in_job: bool | None = None) -> Settings:
     """Reads the settings from `environment` (default: the process's).
 
     Under `ray job submit` the working directory is a copy that vanishes, so a
@@ -77,7 +75,7 @@ def load_settings(
         raise SettingsError(
             f"MILLRACE_HOME is {raw_home!r}, a relative path, but this is a Ray job whose "
             "working directory is a temporary copy. Set MILLRACE_HOME to an absolute path, e.g. "
-            "ray job submit --runtime-env-json '{\"env_vars\": {\"MILLRACE_HOME\": \"/data/millrace\"}}'.",
+            'ray job submit --runtime-env-json \'{"env_vars": {"MILLRACE_HOME": "/data/millrace"}}\'.',
             variable="MILLRACE_HOME",
         )
     home = Path(raw_home).expanduser().resolve()

@@ -21,7 +21,5 @@ def load_project(reference: str) -> Project:
         sys.path.insert(0, folder)
     found = resolve(reference)
     if not isinstance(found, Project):
-        raise ProjectError(
-            f"{reference!r} is a {type(found).__name__}; expected an app.spec.Project.", path=reference
-        )
+        raise ProjectError(f"{reference!r} is a {type(found).__name__}; expected an app.spec.Project.", path=reference)
     return found

@@ -157,10 +157,7 @@ class FeatureView:
         """What a reader of the view gets: windows when there are any, else the fields."""
         if not self.aggregations:
             return self.fields
-        return tuple(
-            Field(a.name, "int64" if a.function == "count" else "float64")
-            for a in self.aggregations
-        )
+        return tuple(Field(a.name, "int64" if a.function == "count" else "float64") for a in self.aggregations)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,12 @@ class RolloutPolicy:
 
     strategy: Literal["canary"] = "canary"
     steps: tuple[Step, ...] = (
-        SetWeight(10), Pause(timedelta(hours=24)), Analysis(),
-        SetWeight(50), Pause(timedelta(hours=24)), Analysis(),
+        SetWeight(10),
+        Pause(timedelta(hours=24)),
+        Analysis(),
+        SetWeight(50),
+        Pause(timedelta(hours=24)),
+        Analysis(),
     )
     metrics: tuple[AnalysisMetric, ...] = ()
     progress_deadline: timedelta = timedelta(days=14)  # event time; then the rollout is aborted

@@ -66,9 +66,7 @@ class Project:
             if view.name == name:
                 return view
         known = ", ".join(v.name for v in (*self.views, *self.on_demand_views)) or "none"
-        raise ProjectError(
-            f"project {self.name!r} has no feature view {name!r}; it has: {known}.", view=name
-        )
+        raise ProjectError(f"project {self.name!r} has no feature view {name!r}; it has: {known}.", view=name)
 
     def expand(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
         """The service's features as `(view, feature)` pairs, wildcards resolved.
@@ -81,8 +79,8 @@ class Project:
             view_name, separator, feature = reference.partition(":")
             if not separator:
                 raise ProjectError(
-                    f"feature service {service.name!r} lists {reference!r}; expected "
-                    "'view:feature' or 'view:*'.", feature=reference,
+                    f"feature service {service.name!r} lists {reference!r}; expected 'view:feature' or 'view:*'.",
+                    feature=reference,
                 )
             pairs.extend((view_name, name) for name in _features(self, view_name, feature))
         return tuple(dict.fromkeys(pairs))
@@ -97,7 +95,8 @@ def _features(project: Project, view_name: str, feature: str) -> list[str]:
     if feature not in names:
         raise ProjectError(
             f"feature view {view_name!r} has no feature {feature!r}; it has: {', '.join(names)}.",
-            view=view_name, feature=feature,
+            view=view_name,
+            feature=feature,
         )
     return [feature]
 
@@ -106,9 +105,7 @@ def _check_unique(kind: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if not name.isidentifier():
-            raise ProjectError(
-                f"{kind} name {name!r} must be letters, digits and underscores.", name=name
-            )
+            raise ProjectError(f"{kind} name {name!r} must be letters, digits and underscores.", name=name)
         if name in seen:
             raise ProjectError(f"{kind} {name!r} is declared twice; names must differ.", name=name)
         seen.add(name)
@@ -125,7 +122,8 @@ def _check_sources(project: Project) -> None:
         if source.name not in known:
             raise ProjectError(
                 f"{user} reads source {source.name!r}, which is not in the project's sources "
-                f"({', '.join(sorted(known))}). Add it to Project(sources=…).", source=source.name,
+                f"({', '.join(sorted(known))}). Add it to Project(sources=…).",
+                source=source.name,
             )
     for source in project.sources:
         columns = {f.name for f in source.fields}
@@ -136,7 +134,9 @@ def _check_sources(project: Project) -> None:
             if column not in columns:
                 raise ProjectError(
                     f"source {source.name!r} refers to column {column!r}, which is not among its "
-                    f"fields ({', '.join(sorted(columns))}).", source=source.name, column=column,
+                    f"fields ({', '.join(sorted(columns))}).",
+                    source=source.name,
+                    column=column,
                 )
 
 
@@ -146,11 +146,13 @@ def _check_view(view: FeatureView) -> None:
         if aggregation.column not in fields:
             raise ProjectError(
                 f"feature view {view.name!r} aggregates {aggregation.column!r}, which is not among "
-                f"its fields ({', '.join(sorted(fields))}).", view=view.name,
+                f"its fields ({', '.join(sorted(fields))}).",
+                view=view.name,
             )
         tiles = aggregation.window / aggregation.hop
         if tiles > 100 or aggregation.window % aggregation.hop:
             raise ProjectError(
                 f"aggregation {aggregation.name!r} of view {view.name!r}: window / hop is {tiles:g}; "
-                "expected a whole number, at most 100. Choose a larger hop.", view=view.name,
+                "expected a whole number, at most 100. Choose a larger hop.",
+                view=view.name,
             )

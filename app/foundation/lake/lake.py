@@ -49,11 +49,11 @@ class Lake:
         return dict(self._properties)
 
     def ensure_table(
-        self, identifier: str, schema: pa.Schema, *, bucket_by: str | None = None, num_buckets: int = 8
+        self, identifier: str, schema: pa.Schema, bucket_by: tuple[str, ...] = (), num_buckets: int = 8
     ) -> None:
         """Creates the table, or adds columns that are new.
 
-        `bucket_by` partitions by an Iceberg bucket of that column's value.
+        `bucket_by` partitions a new table by an Iceberg bucket of each column's value.
 
         Raises:
             SchemaMismatchError: a column exists with another type.
@@ -64,13 +64,12 @@ class Lake:
             self._evolve(catalog.load_table(identifier), schema)
             return
         table = catalog.create_table_if_not_exists(identifier, schema=schema)
-        if bucket_by is not None and not table.spec().fields:
+        if bucket_by and not table.spec().fields:
             with table.update_spec() as update:
-                update.add_field(bucket_by, BucketTransform(num_buckets), f"{bucket_by}_bucket")
+                for column in bucket_by:
+                    update.add_field(column, BucketTransform(num_buckets), f"{column}_bucket")
 
-    def append(
-        self, identifier: str, data: pa.Table | ray.data.Dataset, properties: dict[str, str]
-    ) -> int | None:
+    def append(self, identifier: str, data: pa.Table | ray.data.Dataset, properties: dict[str, str]) -> int | None:
         """Appends rows in one commit and gives its snapshot id, or `None` when there were no rows.
 
         Args:
@@ -119,7 +118,13 @@ class Lake:
         rows = rows.select(columns) if columns else rows
         return conform(rows, _plain_schema(rows.schema))
 
-    def dataset(self, identifier: str, columns: list[str] | None = None) -> ray.data.Dataset:
+    def dataset(
+        self,
+        identifier: str,
+        columns: list[str] | None = None,
+        row_filter: Any = None,
+        snapshot_id: int | None = None,
+    ) -> ray.data.Dataset:
         """The table as a Ray dataset, read by its workers."""
         import ray.data
 
@@ -127,6 +132,8 @@ class Lake:
         return ray.data.read_iceberg(
             table_identifier=identifier,
             selected_fields=tuple(columns) if columns else ("*",),
+            row_filter=row_filter,
+            snapshot_id=snapshot_id,
             catalog_kwargs={"name": CATALOG_NAME, **self._properties},
         )
 
@@ -148,6 +155,19 @@ class Lake:
                 return snapshot.snapshot_id
         return None
 
+    def properties(self, identifier: str, snapshot_id: int) -> dict[str, str]:
+        """What was recorded with a snapshot, the figures Iceberg adds included.
+
+        Raises:
+            UnknownNameError: no such table or snapshot.
+        """
+        snapshot = self._load(identifier).snapshot_by_id(snapshot_id)
+        if snapshot is None or snapshot.summary is None:
+            raise UnknownNameError(
+                f"table {identifier} has no snapshot {snapshot_id}.", table=identifier, snapshot_id=snapshot_id
+            )
+        return {"operation": snapshot.summary.operation.value, **snapshot.summary.additional_properties}
+
     def newest_property(self, identifier: str, key: str) -> str | None:
         """The value of `key` in the newest snapshot that has it."""
         for snapshot in reversed(self._load(identifier).snapshots()):
@@ -160,9 +180,7 @@ class Lake:
         """Names a snapshot so that it is never expired."""
         self._load(identifier).manage_snapshots().create_tag(snapshot_id, name).commit()
 
-    def _append_dataset(
-        self, identifier: str, data: ray.data.Dataset, properties: dict[str, str]
-    ) -> int | None:
+    def _append_dataset(self, identifier: str, data: ray.data.Dataset, properties: dict[str, str]) -> int | None:
         before = self.current_snapshot_id(identifier)
         data.write_iceberg(
             table_identifier=identifier,
@@ -206,9 +224,7 @@ class Lake:
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table's columns in the order and types of `schema`; columns it lacks become nulls."""
     columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema
     ]
     return pa.table(columns, schema=pa.schema([pa.field(f.name, f.type) for f in schema]))

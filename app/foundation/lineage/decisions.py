@@ -26,8 +26,14 @@ def record_decision(
     with database.session() as session:
         session.add(
             m.Decision(
-                at=datetime.now(UTC), event_at=event_at, run_id=run_id, actor=actor, subject=subject,
-                decision=decision, reason=reason, detail=detail or {},
+                at=datetime.now(UTC),
+                event_at=event_at,
+                run_id=run_id,
+                actor=actor,
+                subject=subject,
+                decision=decision,
+                reason=reason,
+                detail=detail or {},
             )
         )
 

@@ -39,6 +39,23 @@ class FeatureViewVersion(Base):
     active: Mapped[bool]
 
 
+class Materialization(Base):
+    """One finished backfill of a range of available time."""
+
+    __tablename__ = "materializations"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    project: Mapped[str]
+    view: Mapped[str]
+    version: Mapped[int]
+    start: Mapped[datetime]
+    end: Mapped[datetime]
+    snapshot_id: Mapped[int | None] = mapped_column(sa.BigInteger)
+    rows: Mapped[int]
+    quarantined: Mapped[int]
+    run_id: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class LoopRun(Base):
     """One walk of a project through the loop."""
 
@@ -84,6 +101,7 @@ class ReplicaAck(Base):
     __tablename__ = "replica_acks"
     model: Mapped[str] = mapped_column(primary_key=True)
     replica_id: Mapped[str] = mapped_column(primary_key=True)
+    boot_id: Mapped[str]
     epoch: Mapped[int]
     loaded: Mapped[list[str]]
     seen_at: Mapped[datetime]
@@ -101,10 +119,13 @@ class Rollout(Base):
     phase: Mapped[str]
     step_index: Mapped[int]
     step_started_at: Mapped[datetime | None]  # event time
+    paused: Mapped[bool]
+    policy: Mapped[dict[str, Any]]
     reason: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
     started_event_at: Mapped[datetime]
     finished_event_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
 
 
 class RolloutTransition(Base):
@@ -118,6 +139,7 @@ class RolloutTransition(Base):
     step_index: Mapped[int]
     action: Mapped[str]
     reason: Mapped[str]
+    detail: Mapped[dict[str, Any]]
     at: Mapped[datetime]
     event_at: Mapped[datetime]
 
@@ -127,10 +149,26 @@ class AnalysisRun(Base):
 
     __tablename__ = "analysis_runs"
     rollout_id: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     verdict: Mapped[str]
     measurements: Mapped[dict[str, Any]]
-    event_at: Mapped[datetime]
+    started_event_at: Mapped[datetime]
+    finished_event_at: Mapped[datetime | None]
+
+
+class MonitoringWindow(Base):
+    """What a closed monitoring window said."""
+
+    __tablename__ = "monitoring_windows"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    window_start: Mapped[datetime] = mapped_column(primary_key=True)
+    window_end: Mapped[datetime]
+    drift: Mapped[dict[str, Any]]
+    performance: Mapped[dict[str, Any]]
+    profile_path: Mapped[str]
+    created_at: Mapped[datetime]
 
 
 class Decision(Base):

@@ -63,8 +63,13 @@ class Progress:
         outermost = self.live is None and self.console.is_terminal
         if outermost:
             self.live = RichProgress(
-                TextColumn("[bold]{task.description:<22}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=self.console, transient=True,
+                TextColumn("[bold]{task.description:<22}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.console,
+                transient=True,
             )
             self.live.start()
         else:
