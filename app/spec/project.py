@@ -39,12 +39,17 @@ class Project:
 
     def __post_init__(self) -> None:
         _check_unique("source", (s.name for s in self.sources))
-        _check_unique("feature view", [v.name for v in (*self.views, *self.on_demand_views)])
+        _check_unique("feature view", [v.name for v in self.all_views])
         _check_sources(self)
         for view in self.views:
             _check_view(view)
         for model in (self.model, self.baseline):
             self.expand(model.service)
+
+    @property
+    def all_views(self) -> tuple[FeatureView | OnDemandFeatureView, ...]:
+        """Stored and on-demand views, in the order they were declared."""
+        return (*self.views, *self.on_demand_views)
 
     @property
     def entities(self) -> tuple[Entity, ...]:
@@ -62,10 +67,10 @@ class Project:
         Raises:
             ProjectError: there is none; the message lists those there are.
         """
-        for view in (*self.views, *self.on_demand_views):
+        for view in self.all_views:
             if view.name == name:
                 return view
-        known = ", ".join(v.name for v in (*self.views, *self.on_demand_views)) or "none"
+        known = ", ".join(v.name for v in self.all_views) or "none"
         raise ProjectError(f"project {self.name!r} has no feature view {name!r}; it has: {known}.", view=name)
 
     def expand(self, service: FeatureService) -> tuple[tuple[str, str], ...]:

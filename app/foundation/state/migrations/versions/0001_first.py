@@ -1,5 +1,7 @@
 """First schema: registry, loop runs, routing, rollouts, decisions."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,23 +11,23 @@ down_revision = None
 MOMENT = sa.DateTime()
 
 
-def _key(name: str, kind: sa.types.TypeEngine | None = None) -> sa.Column:
+def _key(name: str, kind: sa.types.TypeEngine[Any] | None = None) -> sa.Column[Any]:
     return sa.Column(name, kind or sa.String(), primary_key=True, nullable=False)
 
 
-def _text(name: str, nullable: bool = False) -> sa.Column:
+def _text(name: str, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.String(), nullable=nullable)
 
 
-def _moment(name: str, nullable: bool = False) -> sa.Column:
+def _moment(name: str, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, MOMENT, nullable=nullable)
 
 
-def _json(name: str) -> sa.Column:
+def _json(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.JSON(), nullable=False)
 
 
-def _number(name: str) -> sa.Column:
+def _number(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Integer(), nullable=False)
 
 
