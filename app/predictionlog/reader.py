@@ -6,7 +6,6 @@ from datetime import datetime
 
 import polars as pl
 import pyarrow as pa
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, LessThan, LessThanOrEqual
 
 from app.foundation.lake import Lake
 from app.predictionlog.tables import LABELS, PREDICTIONS, table_name
@@ -26,10 +25,7 @@ def read_predictions(
     needed = dict.fromkeys(
         [*wanted, "request_id", "key", "sequence", "logged_timestamp", "prediction_timestamp"]
     )
-    within: BooleanExpression = And(
-        GreaterThanOrEqual("prediction_timestamp", start.isoformat()),
-        LessThan("prediction_timestamp", end.isoformat()),
-    )
+    within = f"prediction_timestamp >= '{start.isoformat()}' and prediction_timestamp < '{end.isoformat()}'"
     rows = lake.read(identifier, columns=list(needed), row_filter=within)
     newest = (
         _frame(rows)
@@ -48,7 +44,7 @@ def read_labels(lake: Lake, project: str, available_by: datetime | None = None) 
     schema = pa.schema([LABELS.field(name) for name in wanted])
     if not lake.exists(identifier):
         return schema.empty_table()
-    known = None if available_by is None else LessThanOrEqual("available_timestamp", available_by.isoformat())
+    known = None if available_by is None else f"available_timestamp <= '{available_by.isoformat()}'"
     rows = lake.read(identifier, columns=[*wanted, "sequence"], row_filter=known)
     newest = (
         _frame(rows)

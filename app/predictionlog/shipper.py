@@ -1,8 +1,9 @@
 """Ships complete segment lines to the lake, each exactly once.
 
-A batch is a stretch of bytes of each segment. Its plan is written to `cursor.json` *before* the commit, and the commit
-carries the batch's id and offsets as snapshot properties. Whoever continues after a crash looks for that id among the snapshots:
-there means shipped, not there means ship the same stretch again. A lock file lets one shipper work on a folder.
+A batch is a stretch of bytes of each segment. Its plan is written to `cursor.json` *before* the commit, and the
+commit carries the batch's id and offsets as snapshot properties. Whoever continues after a crash looks for that id
+among the snapshots: there means shipped, not there means ship the same stretch again. A lock file lets one
+shipper at a time work on a folder.
 """
 
 from __future__ import annotations

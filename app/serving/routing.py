@@ -120,12 +120,13 @@ class RoutingTable:
             raise _conflict(model, expected_epoch, expected_epoch + 1) from error
         return _route(row)
 
-    def acknowledge(self, name: str, replica_id: str, epoch: int, loaded: tuple[str, ...]) -> None:
-        """Records that a live replica follows `epoch` and has `loaded` in memory."""
+    def acknowledge(self, name: str, replica_id: str, boot_id: str, epoch: int, loaded: tuple[str, ...]) -> None:
+        """Records that a live replica (`boot_id`: this start of it) follows `epoch` and has `loaded` in memory."""
         with self._database.session() as session:
             session.merge(
                 m.ReplicaAck(
-                    model=name, replica_id=replica_id, epoch=epoch, loaded=list(loaded), seen_at=self._clock.now()
+                    model=name, replica_id=replica_id, boot_id=boot_id, epoch=epoch, loaded=list(loaded),
+                    seen_at=self._clock.now(),
                 )
             )
 

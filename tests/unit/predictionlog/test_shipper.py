@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -88,10 +89,8 @@ def test_exactly_once(events: list[str], batch_bytes: int) -> None:
                     file.write('{"half":')
             else:
                 lake.crash = event.removeprefix("crash ") if event != "ship" else None
-                try:
+                with contextlib.suppress(CrashError):
                     Shipper(lake, settings, "shop", "predictions", batch_bytes).ship()
-                except CrashError:
-                    pass
                 lake.crash = None
         Shipper(lake, settings, "shop", "predictions", batch_bytes).ship()
         assert sorted(str(row["key"]) for row in lake.rows) == sorted(

@@ -1,0 +1,54 @@
+"""From a rollout's phase and step to the traffic it wants. Pure.
+
+Steps `0 … n-1` are the policy's. While promoting, step `n` means prepared and step `n + 1` switched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.rollout.decide import Phase
+from app.serving.routing import Route
+from app.spec.policies import RolloutPolicy, SetWeight
+
+
+def weight_at(policy: RolloutPolicy, step_index: int) -> float:
+    """The weight in force at a step: of the last `SetWeight` up to it, 0 before the first."""
+    weights = [step.percent for step in policy.steps[: step_index + 1] if isinstance(step, SetWeight)]
+    return weights[-1] if weights else 0.0
+
+
+def weight_step(policy: RolloutPolicy, step_index: int) -> int:
+    """The step that set the weight in force, -1 before the first."""
+    return max((i for i, s in enumerate(policy.steps[: step_index + 1]) if isinstance(s, SetWeight)), default=-1)
+
+
+def switched(policy: RolloutPolicy, phase: Phase, step_index: int) -> bool:
+    """Whether the promotion has passed the point of no return."""
+    return phase is Phase.HEALTHY or (phase is Phase.PROMOTING and step_index > len(policy.steps))
+
+
+def wanted_route(
+    current: Route,
+    policy: RolloutPolicy,
+    phase: Phase,
+    step_index: int,
+    *,
+    rollout_id: str,
+    champion: str,
+    candidate: str,
+) -> Route:
+    """The traffic that phase and step ask for; its epoch is the current one's."""
+    with_candidate = replace(
+        current, champion=champion, candidate=candidate, rollout_id=rollout_id, prepare=None,
+        weight_percent=weight_at(policy, step_index),
+    )
+    if switched(policy, phase, step_index):
+        return replace(with_candidate, champion=candidate, candidate=None, weight_percent=0.0)
+    if phase in (Phase.DEGRADED, Phase.ABORTED):
+        return replace(with_candidate, candidate=None, weight_percent=0.0)
+    if phase is Phase.PENDING:
+        return replace(with_candidate, weight_percent=0.0)
+    if phase is Phase.PROMOTING:
+        return replace(with_candidate, prepare=candidate)
+    return with_candidate

@@ -1,0 +1,51 @@
+"""A rollout policy as JSON and back: a rollout keeps the policy it was started with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import Any
+
+from app.errors import RolloutError
+from app.spec.policies import Analysis, AnalysisMetric, Pause, RolloutPolicy, SetWeight
+
+Step = SetWeight | Pause | Analysis
+
+
+def policy_to_json(policy: RolloutPolicy) -> dict[str, Any]:
+    """Durations become seconds."""
+    return {
+        "strategy": policy.strategy,
+        "steps": [_step_to_json(step) for step in policy.steps],
+        "metrics": [asdict(metric) for metric in policy.metrics],
+        "progress_deadline_s": policy.progress_deadline.total_seconds(),
+    }
+
+
+def policy_from_json(value: dict[str, Any]) -> RolloutPolicy:
+    """What `policy_to_json` wrote."""
+    return replace(
+        RolloutPolicy(),
+        strategy=value["strategy"],
+        steps=tuple(_step_from_json(step) for step in value["steps"]),
+        metrics=tuple(AnalysisMetric(**metric) for metric in value["metrics"]),
+        progress_deadline=timedelta(seconds=value["progress_deadline_s"]),
+    )
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    if isinstance(step, SetWeight):
+        return {"set_weight": step.percent}
+    if isinstance(step, Pause):
+        return {"pause_s": step.duration.total_seconds()}
+    return {"analysis": True}
+
+
+def _step_from_json(value: dict[str, Any]) -> Step:
+    if "set_weight" in value:
+        return SetWeight(value["set_weight"])
+    if "pause_s" in value:
+        return Pause(timedelta(seconds=value["pause_s"]))
+    if "analysis" in value:
+        return Analysis()
+    raise RolloutError(f"stored step {value!r} is of no kind this version knows.", step=str(value))

@@ -1,0 +1,196 @@
+"""Rollouts on a real state database with replicas that follow when the clock moves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from app.clock import FakeClock
+from app.errors import RolloutError, StateConflictError
+from app.foundation.state import StateDatabase
+from app.rollout.controller import RolloutController
+from app.rollout.decide import Phase
+from app.rollout.measures import NOT_FINITE
+from app.serving.routing import RoutingTable, candidate_name
+from app.settings import Settings
+from app.spec.policies import Analysis, AnalysisMetric, Pause, RolloutPolicy, SetWeight
+
+START = datetime(2013, 9, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+POLICY = RolloutPolicy(
+    steps=(SetWeight(10), Pause(DAY), Analysis(), SetWeight(50), Pause(DAY), Analysis()),
+    metrics=(
+        AnalysisMetric("errors", "error_rate", "result <= 0.02", "result > 0.02", min_rows=10, inconclusive_limit=2),
+    ),
+    progress_deadline=10 * DAY,
+)
+
+
+class World(FakeClock):
+    """A clock whose passing lets two champion replicas and one candidate replica follow the routing table."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(datetime(2026, 1, 1, tzinfo=UTC))
+        self.database = StateDatabase.open(settings.state_url)
+        self.routing = RoutingTable(self.database, self)
+        self.routing.write("m", 0, champion="1", reason="first")
+        self.can_load = True
+        self.weights: list[float] = []
+        self.controller = self.new_controller()
+
+    def new_controller(self) -> RolloutController:
+        return RolloutController(self.database, self.routing, POLICY, clock=self, replica_timeout_s=5)
+
+    def sleep(self, duration_s: float) -> None:
+        super().sleep(duration_s)
+        route = self.routing.current("m")
+        self.weights.append(route.weight_percent)
+        loaded = (route.champion, *([route.prepare] if route.prepare else []))
+        for replica in ("a", "b"):
+            self.routing.acknowledge("m", replica, "boot", route.epoch, loaded)
+        ready = (route.candidate,) if route.candidate and self.can_load else ()
+        self.routing.acknowledge(candidate_name("m"), "c", "boot", route.epoch, ready)
+
+
+@pytest.fixture
+def world(settings: Settings) -> World:
+    return World(settings)
+
+
+def answers(at: datetime, num_ok: int = 50, num_failed: int = 0) -> pl.DataFrame:
+    num_rows = num_ok + num_failed
+    return pl.DataFrame(
+        {
+            "assigned": ["candidate"] * num_rows,
+            "answered_by": ["candidate"] * num_ok + ["champion"] * num_failed,
+            "score": [0.5] * num_rows,
+            "error": pl.Series([None] * num_ok + [NOT_FINITE] * num_failed, dtype=pl.String),
+            "prediction_timestamp": pl.Series([at] * num_rows, dtype=pl.Datetime("us", "UTC")),
+        }
+    )
+
+
+NOTHING = answers(START, 0)
+
+
+def test_good_candidate_is_promoted(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    assert world.controller.tick(rollout, START, NOTHING) is Phase.PROGRESSING
+    assert world.routing.current("m").weight_percent == 10
+    data = answers(START + timedelta(hours=2))
+    assert world.controller.tick(rollout, START + DAY, data) is Phase.PROGRESSING
+    assert world.routing.current("m").weight_percent == 50
+    data = pl.concat([data, answers(START + 1.5 * DAY)])
+    assert world.controller.tick(rollout, START + 2 * DAY, data) is Phase.HEALTHY
+    route = world.routing.current("m")
+    assert (route.champion, route.candidate, route.weight_percent, route.prepare) == ("2", None, 0, None)
+    assert set(world.controller.record.analyses(rollout)) == {2, 5}
+
+
+def test_failing_candidate_is_aborted_for_good(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    bad = answers(START + timedelta(hours=1), 10, 40)
+    assert world.controller.tick(rollout, START + DAY, bad) is Phase.ABORTED
+    route = world.routing.current("m")
+    assert (route.champion, route.candidate, route.weight_percent) == ("1", None, 0)
+    num_weights = len(world.weights)
+    for days in range(2, 6):
+        phase = world.controller.tick(rollout, START + days * DAY, answers(START + 1.5 * DAY))
+        assert phase is Phase.ABORTED
+    assert world.weights[num_weights:] == []
+    with pytest.raises(RolloutError, match="not possible"):
+        world.controller.resume(rollout, "please", START + 6 * DAY)
+    assert "40" not in world.controller.record.get(rollout).champion
+    assert world.controller.start("m", "2", START + 7 * DAY) == "m-2-r2"
+
+
+def test_no_answers_pause_and_resume(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    world.controller.tick(rollout, START + DAY, NOTHING)
+    assert world.controller.tick(rollout, START + 2 * DAY, NOTHING) is Phase.PAUSED
+    assert world.routing.current("m").weight_percent == 10
+    assert world.controller.resume(rollout, "looked at it", START + 3 * DAY) is Phase.PROGRESSING
+    data = answers(START + 2.5 * DAY)
+    world.controller.tick(rollout, START + 3 * DAY, data)
+    assert world.routing.current("m").weight_percent == 50
+
+
+def test_candidate_that_does_not_load(world: World) -> None:
+    world.can_load = False
+    rollout = world.controller.start("m", "2", START)
+    assert world.controller.tick(rollout, START, NOTHING) is Phase.ABORTED
+    assert max(world.weights) == 0
+
+
+def test_deadline(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    world.controller.pause(rollout, "holiday", START)
+    assert world.controller.tick(rollout, START + 11 * DAY, NOTHING) is Phase.ABORTED
+
+
+def test_killed_between_intent_and_act(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table says 10%, the controller dies before the traffic follows; another one makes it so."""
+    rollout = world.controller.start("m", "2", START)
+    real_write = world.routing.write
+    calls = []
+
+    def dies(*args: object, **kwargs: object) -> object:
+        calls.append(kwargs)
+        if kwargs["weight_percent"]:
+            raise KeyboardInterrupt
+        return real_write(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.routing, "write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        world.controller.tick(rollout, START, NOTHING)
+    monkeypatch.setattr(world.routing, "write", real_write)
+    assert world.routing.current("m").weight_percent == 0
+    assert world.new_controller().tick(rollout, START, NOTHING) is Phase.PROGRESSING
+    assert world.routing.current("m").weight_percent == 10
+
+
+def test_repeated_ticks_repeat_nothing(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    epoch = world.routing.current("m").epoch
+    num_transitions = len(world.controller.record.transitions(rollout))
+    for _ in range(3):
+        world.new_controller().tick(rollout, START + timedelta(hours=1), NOTHING)
+    assert world.routing.current("m").epoch == epoch
+    assert len(world.controller.record.transitions(rollout)) == num_transitions
+
+
+def test_one_at_a_time_and_start_again_is_the_same(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    assert world.controller.start("m", "2", START) == rollout
+    with pytest.raises(RolloutError, match="wait for its end"):
+        world.controller.start("m", "3", START)
+    with pytest.raises(RolloutError, match="already is the champion"):
+        world.controller.abort(rollout, "no", START)
+        world.controller.start("m", "1", START)
+
+
+def test_champion_changed_by_hand_aborts_and_keeps_it(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    route = world.routing.current("m")
+    world.routing.write("m", route.epoch, champion="9", reason="by hand")
+    assert world.controller.tick(rollout, START + DAY, NOTHING) is Phase.ABORTED
+    assert world.routing.current("m").champion == "9"
+
+
+def test_compare_and_set(world: World) -> None:
+    with pytest.raises(StateConflictError, match="stands at epoch 1"):
+        world.routing.write("m", 0, champion="2", reason="late")
+
+
+def test_policy_that_cannot_be_followed(world: World) -> None:
+    policy = RolloutPolicy(steps=(SetWeight(10), Analysis()))
+    controller = RolloutController(world.database, world.routing, policy, clock=world)
+    with pytest.raises(RolloutError, match="no metrics"):
+        controller.start("m", "2", START)
