@@ -1,0 +1,48 @@
+"""The model, what a sweep may change about it, its baseline and the gates before it may serve."""
+
+from __future__ import annotations
+
+from app.project.features import ARRIVAL_FEATURES
+from app.spec import Gate, SearchSpace, SklearnModel, TorchModel
+
+MODEL = TorchModel(
+    name="arrival_mlp",
+    service=ARRIVAL_FEATURES,
+    factory="app.models.tabular:residual_mlp",
+    categorical=("carrier", "origin", "dest", "hour", "weekday", "manufacturer"),
+    hyperparameters={"width": 64, "depth": 2, "dropout": 0.2},
+    epochs=4,
+    batch_size=2_048,
+    learning_rate=1e-3,
+    weight_decay=1e-4,
+    num_workers=2,
+    zero_stage=1,
+)
+
+BASELINE = SklearnModel(
+    name="arrival_trees",
+    service=ARRIVAL_FEATURES,
+    factory="sklearn.ensemble:HistGradientBoostingClassifier",
+    categorical=("carrier", "origin", "dest", "manufacturer"),
+    hyperparameters={"max_iter": 100, "min_samples_leaf": 50, "random_state": 0},
+)
+
+SEARCH = SearchSpace(
+    parameters={
+        "learning_rate": (5e-4, 3e-3, "loguniform"),
+        "dropout": (0.1, 0.2, 0.3),
+        "width": (64, 128),
+    },
+    num_trials=4,
+    num_folds=2,
+    epochs=2,
+    max_rows=50_000,
+)
+
+GATES = (
+    Gate("ranks", "roc_auc", "at_least", 0.65),
+    Gate("calibrated", "ece", "at_most", 0.12),
+    Gate("near_baseline", "log_loss", "not_worse_than_baseline", 0.04),
+    Gate("beats_or_ties_champion", "log_loss", "not_worse_than_champion", 0.01),
+    Gate("ranks_at_each_airport", "roc_auc", "not_worse_than_champion", 0.03, slice_column="origin"),
+)
