@@ -1,9 +1,9 @@
 """`millrace`: the command line.
 
-    millrace demo    the whole loop in a private Ray, then the report
-    millrace up      the platform, kept running          millrace down    stop it
-    millrace submit  a job to a cluster, with its provenance packed
-    millrace features plan|apply|describe               millrace status  the current run
+millrace demo    the whole loop in a private Ray, then the report
+millrace up      the platform, kept running          millrace down    stop it
+millrace submit  a job to a cluster, with its provenance packed
+millrace features plan|apply|describe               millrace status  the current run
 """
 
 from __future__ import annotations

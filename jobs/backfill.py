@@ -1,6 +1,6 @@
 """Registers the feature views and materialises their history.
 
-    ray job submit --working-dir . -- python jobs/backfill.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/backfill.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

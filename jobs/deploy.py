@@ -1,6 +1,6 @@
 """Deploys the champion as a Serve application and leaves it running.
 
-    ray job submit --working-dir . -- python jobs/deploy.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/deploy.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads every source of a project into versioned tables, failed rows into quarantine.
 
-    ray job submit --working-dir . -- python jobs/ingest.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/ingest.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

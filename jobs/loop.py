@@ -1,6 +1,6 @@
 """Runs the whole loop: ingest, features, sweep, train, validate, deploy, replay, report.
 
-    ray job submit --working-dir . -- python jobs/loop.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/loop.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Replays the live stretch over HTTP: monitors, retrains, rolls out.
 
-    ray job submit --working-dir . -- python jobs/replay.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/replay.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

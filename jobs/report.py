@@ -1,6 +1,6 @@
 """Writes the report of the project's newest run.
 
-    ray job submit --working-dir . -- python jobs/report.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/report.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tries the project's search space on time-ordered folds of the training stretch.
 
-    ray job submit --working-dir . -- python jobs/sweep.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/sweep.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Trains the first model on the training stretch.
 
-    ray job submit --working-dir . -- python jobs/train.py --project app.project:PROJECT
+ray job submit --working-dir . -- python jobs/train.py --project app.project:PROJECT
 """
 
 from __future__ import annotations

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from app.evaluation.gates import Evaluation, Verdict, judge
-from app.evaluation.metrics import with_intervals
+from app.evaluation.bootstrap import with_intervals
 from app.features.training_set import TrainingSet
 from app.foundation.lineage import provenance
 from app.models.artefact import ServableModel
 from app.pipeline.run import Output
 from app.pipeline.session import Session
 from app.profiles import profile_table
-from app.spec.models import Model, TorchModel
+from app.spec.models import Model
 from app.training.train import train
 
-TUNABLE = ("learning_rate", "weight_decay", "batch_size", "epochs")
 REPORTED = {
     "binary": ("roc_auc", "pr_auc", "log_loss", "brier", "ece"),
     "regression": ("mse", "mae", "r2"),
@@ -40,13 +36,6 @@ class Candidate:
     run_record: Output
 
 
-def with_parameters(model: Model, best: Mapping[str, Any]) -> Model:
-    """The declared model with what a sweep found best."""
-    own = {k: v for k, v in best.items() if k in TUNABLE and isinstance(model, TorchModel)}
-    hyper = {k: v for k, v in best.items() if k not in own}
-    return dataclasses.replace(model, **own, hyperparameters={**model.hyperparameters, **hyper})
-
-
 def train_and_judge(
     session: Session,
     model: Model,
@@ -63,15 +52,13 @@ def train_and_judge(
     """
     project, settings = session.project, session.settings
     run_id = f"{session.run_id}-{name}"
-    trained = train(project, model, train_rows, settings, run_id, validation=frozen.frame)
-    baseline = train(project, project.baseline, train_rows, settings, f"{run_id}-baseline", validation=None)
+    trained = train(project, model, train_rows, settings, run_id)
+    baseline = train(project, project.baseline, train_rows, settings, f"{run_id}-baseline")
     label = frozen.frame["label"].to_numpy(dtype=np.float64)
     scores = ServableModel.load(trained.folder).predict(frozen.frame)
     baseline_scores = ServableModel.load(baseline.folder).predict(frozen.frame)
     champion_scores = None if champion is None else champion_model(session, champion).predict(frozen.frame)
-    verdict = judge(
-        project.gates, Evaluation(frozen.frame, label, scores, champion_scores, baseline_scores)
-    )
+    verdict = judge(project.gates, Evaluation(frozen.frame, label, scores, champion_scores, baseline_scores))
     metrics = {
         "challenger": intervals(project.label.task, label, scores),
         "baseline": intervals(project.label.task, label, baseline_scores),
@@ -81,9 +68,7 @@ def train_and_judge(
     return Candidate(trained.folder, scores, verdict, metrics, trained.config, trained.run_record)
 
 
-def register(
-    session: Session, candidate: Candidate, train_rows: TrainingSet, frozen: TrainingSet, name: str
-) -> str:
+def register(session: Session, candidate: Candidate, train_rows: TrainingSet, frozen: TrainingSet, name: str) -> str:
     """Registers exactly the folder that was scored, with all that is needed to repeat it; gives the version.
 
     The profile of the rows it learned from is kept beside it: the reference for drift while it is champion.
@@ -125,9 +110,7 @@ def reference_path(session: Session, version: str) -> Path:
 def intervals(task: str, label: np.ndarray, score: np.ndarray) -> Output:
     """Each reported metric as `{"value", "low", "high"}` (95% bootstrap)."""
     measured = with_intervals(label, score, REPORTED[task])
-    return {
-        name: {"value": value, "low": low, "high": high} for name, (value, low, high) in measured.items()
-    }
+    return {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in measured.items()}
 
 
 def _keep_reference(session: Session, version: str, rows: TrainingSet, scores: np.ndarray) -> None:

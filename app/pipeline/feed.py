@@ -81,9 +81,7 @@ class HistoryFeed:
 
     def _read_labels(self, lake: Lake, start: datetime, end: datetime) -> pl.DataFrame:
         label, key = self._project.label, self._project.cases.key
-        frame = _between(
-            read_source(lake, self._project.name, label.source), _available(label.source), start, end
-        )
+        frame = _between(read_source(lake, self._project.name, label.source), _available(label.source), start, end)
         return frame.select(
             pl.col(key).alias("key"),
             pl.col(label.column).cast(pl.Float64).alias("label"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from app.errors import GateError
 from app.features.training_set import TrainingSet
 from app.foundation.lineage import record_decision
-from app.pipeline.candidates import register, train_and_judge, with_parameters
+from app.pipeline.candidates import register, train_and_judge
 from app.pipeline.history import labelled_rows
 from app.pipeline.run import Output
 from app.pipeline.session import Session
 from app.spec.models import Model
-from app.training.sweep import sweep
+from app.training.sweep import sweep, with_parameters
 
 
 def sweep_parameters(session: Session) -> None:
@@ -35,9 +35,7 @@ def train_first(session: Session) -> None:
         with session.progress.step("Train and validate", total=3) as step:
             train_rows, frozen = first_training_rows(session), first_validation_rows(session)
             step.advance(1, f"{len(train_rows.frame):,} rows to learn, {len(frozen.frame):,} to judge")
-            candidate = train_and_judge(
-                session, tuned_model(session), train_rows, frozen, champion=None, name="first"
-            )
+            candidate = train_and_judge(session, tuned_model(session), train_rows, frozen, champion=None, name="first")
             step.advance(1, candidate.verdict.reason)
             _refuse_if_failed(session, candidate.verdict.passed, candidate.verdict.reason)
             version = register(session, candidate, train_rows, frozen, "first")
@@ -73,8 +71,12 @@ def first_validation_rows(session: Session) -> TrainingSet:
 
 def _refuse_if_failed(session: Session, passed: bool, reason: str) -> None:
     record_decision(
-        session.database, actor="gates", subject=session.project.name,
-        decision="register" if passed else "refuse", reason=reason, run_id=session.run_id,
+        session.database,
+        actor="gates",
+        subject=session.project.name,
+        decision="register" if passed else "refuse",
+        reason=reason,
+        run_id=session.run_id,
     )
     if not passed:
         raise GateError(

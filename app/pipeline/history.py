@@ -19,9 +19,7 @@ from app.pipeline.session import Session
 LABEL_AVAILABLE = "label_available_timestamp"
 
 
-def labelled_rows(
-    session: Session, boundaries: Sequence[datetime], available_by: datetime
-) -> TrainingSet:
+def labelled_rows(session: Session, boundaries: Sequence[datetime], available_by: datetime) -> TrainingSet:
     """Cases of `[boundaries[0], boundaries[-1])` whose label was available by `available_by`.
 
     Args:

@@ -77,7 +77,8 @@ class LiveClient:
         if response.status_code != 200:
             self.num_failed += 1
             raise ReplayError(
-                f"POST {path} answered {response.status_code}: {response.text[:500]}", path=path,
+                f"POST {path} answered {response.status_code}: {response.text[:500]}",
+                path=path,
                 status=response.status_code,
             )
         answer: dict[str, Any] = response.json()

@@ -21,7 +21,9 @@ def ingest_sources(session: Session) -> None:
             for source in sources:
                 result = ingest(source, session.project.name, session.lake, session.run_id)
                 counts[source.name] = {
-                    "rows": result.rows, "quarantined": result.quarantined, "snapshot_id": result.snapshot_id,
+                    "rows": result.rows,
+                    "quarantined": result.quarantined,
+                    "snapshot_id": result.snapshot_id,
                 }
                 step.advance(1, f"{source.name}: {result.rows:,} rows, {result.quarantined:,} quarantined")
         return {"sources": counts}

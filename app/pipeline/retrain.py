@@ -28,15 +28,24 @@ def retrain(session: Session, at: datetime, champion: str, reason: str) -> Outpu
         version = register(session, candidate, train_rows, frozen, f"at-{at:%Y%m%d}")
         session.registry.set_alias(session.project.name, "challenger", version)
     record_decision(
-        session.database, actor="gates", subject=session.project.name,
-        decision="roll out" if version else "keep champion", reason=candidate.verdict.reason,
-        event_at=at, run_id=session.run_id,
+        session.database,
+        actor="gates",
+        subject=session.project.name,
+        decision="roll out" if version else "keep champion",
+        reason=candidate.verdict.reason,
+        event_at=at,
+        run_id=session.run_id,
         detail={"trigger": reason, "champion": champion, "challenger": version},
     )
     return {
-        "at": at.isoformat(), "trigger": reason, "champion": champion, "version": version,
-        "reason": candidate.verdict.reason, "metrics": candidate.metrics,
-        "gates": candidate.verdict.to_json(), "train_rows": len(train_rows.frame),
+        "at": at.isoformat(),
+        "trigger": reason,
+        "champion": champion,
+        "version": version,
+        "reason": candidate.verdict.reason,
+        "metrics": candidate.metrics,
+        "gates": candidate.verdict.to_json(),
+        "train_rows": len(train_rows.frame),
         "frozen_rows": len(frozen.frame),
     }
 

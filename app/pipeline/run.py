@@ -42,9 +42,7 @@ class LoopRunLog:
                 return cls(database, clock, running.run_id)
             started_at = clock.now()
             run_id = f"{project}-{started_at:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-            session.add(
-                m.LoopRun(run_id=run_id, project=project, status="running", started_at=started_at, detail={})
-            )
+            session.add(m.LoopRun(run_id=run_id, project=project, status="running", started_at=started_at, detail={}))
         return cls(database, clock, run_id)
 
     @classmethod
@@ -77,8 +75,12 @@ class LoopRunLog:
         with self._database.session() as session:
             session.merge(
                 m.LoopStep(
-                    run_id=self.run_id, step=name, status="succeeded", started_at=started_at,
-                    finished_at=self._clock.now(), output=output,
+                    run_id=self.run_id,
+                    step=name,
+                    status="succeeded",
+                    started_at=started_at,
+                    finished_at=self._clock.now(),
+                    output=output,
                 )
             )
         return output

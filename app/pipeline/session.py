@@ -36,9 +36,7 @@ class Session:
         return self.run.run_id
 
 
-def open_session(
-    project_ref: str, *, settings: Settings | None = None, progress: Progress | None = None
-) -> Session:
+def open_session(project_ref: str, *, settings: Settings | None = None, progress: Progress | None = None) -> Session:
     """Loads the project, opens its stores and finds the unfinished run or begins one.
 
     Raises:

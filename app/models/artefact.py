@@ -1,0 +1,162 @@
+"""A model as a folder without pickle: what it takes, its transform, its weights, and a hash of every file.
+
+model.json       kind, task, inputs, hashes, metadata
+transform.json   the fitted transform (torch models)
+model.onnx       a torch model            model.skops   a scikit-learn estimator
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pandas as pd
+import skops.io
+
+from app.errors import MissingColumnError, ModelError
+from app.models.transform import Transform, category_text, numeric_matrix
+from app.spec.models import Task
+
+MANIFEST, ONNX, SKOPS = "model.json", "model.onnx", "model.skops"
+TRUSTED_PREFIXES = ("sklearn.", "numpy.", "scipy.", "builtins.")
+EXPORT_TOLERANCE = 1e-5
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Columns a model reads, in order; `categorical` is a part of `feature_names`."""
+
+    feature_names: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """The columns that are not categorical."""
+        return tuple(n for n in self.feature_names if n not in self.categorical)
+
+
+def seal(folder: Path, kind: str, task: Task, inputs: Inputs, metadata: Mapping[str, Any]) -> None:
+    """Writes `model.json` last: a folder without it is not a model."""
+    hashes = {f.name: _sha256(f) for f in sorted(folder.iterdir()) if f.name != MANIFEST}
+    manifest = {
+        "kind": kind,
+        "task": task,
+        "feature_names": list(inputs.feature_names),
+        "categorical": list(inputs.categorical),
+        "sha256": hashes,
+        "metadata": dict(metadata),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
+
+
+def estimator_matrix(frame: pd.DataFrame, inputs: Inputs, vocabularies: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Rows for an estimator: numbers as they are, categories as codes with NaN for unknown and null [B, F + C]."""
+    numbers = numeric_matrix(frame, inputs.numeric)
+    codes = [
+        category_text(frame[name])
+        .map({text: i for i, text in enumerate(vocabularies[name])})
+        .to_numpy(dtype=np.float64)
+        for name in inputs.categorical
+    ]
+    return np.column_stack([numbers, *codes]) if codes else numbers
+
+
+class ServableModel:
+    """A loaded model folder: rows in, one score per row out."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.kind: str = manifest["kind"]
+        self.task: Task = manifest["task"]
+        self.metadata: dict[str, Any] = manifest["metadata"]
+        self.inputs = Inputs(tuple(manifest["feature_names"]), tuple(manifest["categorical"]))
+        if self.kind == "torch":
+            self._transform = Transform.load(folder)
+            self._session = _onnx_session(folder / ONNX)
+        else:
+            self._estimator = _load_estimator(folder / SKOPS)
+
+    @classmethod
+    def load(cls, folder: Path) -> ServableModel:
+        """Loads a folder after checking the hash of every file.
+
+        Raises:
+            ModelError: no model there, a file is missing or was changed, or it holds types that are not trusted.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).exists():
+            raise ModelError(f"{folder} holds no model: {MANIFEST} is missing.", folder=str(folder))
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for name, expected in manifest["sha256"].items():
+            if not (folder / name).exists() or _sha256(folder / name) != expected:
+                raise ModelError(
+                    f"{folder / name} is missing or not the file that was sealed (its SHA-256 differs). Fetch the "
+                    "version again from the registry.",
+                    file=name,
+                )
+        return cls(folder, manifest)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Columns a caller must give."""
+        return self.inputs.feature_names
+
+    def predict(self, rows: pd.DataFrame | list[dict[str, Any]]) -> Scores:
+        """Scores [B]: the probability of 1 (binary) or the value (regression).
+
+        Raises:
+            MissingColumnError: the rows lack an input of the model.
+        """
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+        lacking = [n for n in self.feature_names if n not in frame.columns]
+        if lacking:
+            raise MissingColumnError(f"the model needs {', '.join(lacking)}, which the rows lack.", column=lacking[0])
+        if len(frame) == 0:
+            return np.zeros(0)
+        if self.kind == "torch":
+            numeric, codes = self._transform.apply(frame)
+            return to_scores(run_onnx(self._session, numeric, codes), self.task)
+        matrix = estimator_matrix(frame, self.inputs, self.metadata["vocabularies"])
+        if self.task == "binary":
+            return np.asarray(self._estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
+        return np.asarray(self._estimator.predict(matrix), dtype=np.float64)
+
+
+def to_scores(outputs: npt.NDArray[Any], task: Task) -> Scores:
+    """Network outputs [B] as scores: a sigmoid for binary tasks."""
+    values = outputs.astype(np.float64)
+    return 1.0 / (1.0 + np.exp(-values)) if task == "binary" else values
+
+
+def run_onnx(session: onnxruntime.InferenceSession, numeric: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Raw outputs [B] of an exported network; inputs a network does not use are not asked for."""
+    wanted = {i.name for i in session.get_inputs()}
+    given = {"numeric": numeric, "codes": codes}
+    return np.asarray(session.run(None, {k: v for k, v in given.items() if k in wanted})[0])
+
+
+def _onnx_session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # replicas scale, not threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _load_estimator(path: Path) -> Any:
+    types = skops.io.get_untrusted_types(file=path)
+    foreign = [t for t in types if not t.startswith(TRUSTED_PREFIXES)]
+    if foreign:
+        raise ModelError(f"{path} holds types outside scikit-learn and numpy: {', '.join(foreign)}.", types=foreign)
+    return skops.io.load(path, trusted=types)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

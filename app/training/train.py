@@ -1,0 +1,49 @@
+"""One way to train any declared model."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.features.training_set import TrainingSet
+from app.settings import Settings
+from app.spec import Project
+from app.spec.models import Model, TorchModel
+from app.training.arrays import check_trainable
+from app.training.estimator import train_estimator
+from app.training.torch_trainer import train_torch
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A sealed artefact folder and how it came to be."""
+
+    folder: Path
+    metrics: dict[str, float]
+    config: dict[str, Any]
+    run_record: dict[str, Any]
+
+
+def train(project: Project, model: Model, rows: TrainingSet, settings: Settings, run_id: str) -> TrainedModel:
+    """Trains `model` on `rows` and exports it; a run of the same id that was cut off goes on from its checkpoint.
+
+    Raises:
+        TrainingError: the rows cannot be learned from, or the run failed; nothing is left behind as a model.
+    """
+    task = project.label.task
+    check_trainable(rows.frame, task, f"model {model.name!r}")
+    folder = settings.home / "trained" / run_id
+    shutil.rmtree(folder, ignore_errors=True)
+    started_s = time.monotonic()
+    metrics: dict[str, float] = {}
+    record: dict[str, Any] = {"run_id": run_id, "rows": len(rows.frame)}
+    if isinstance(model, TorchModel):
+        metrics, record["deepspeed"] = train_torch(model, task, rows, settings, run_id, folder)
+    else:
+        train_estimator(model, task, rows, folder)
+    metrics["train_s"] = time.monotonic() - started_s
+    config = {k: v for k, v in asdict(model).items() if k != "service"}
+    return TrainedModel(folder, metrics, config, record)

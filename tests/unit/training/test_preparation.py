@@ -1,0 +1,53 @@
+"""What is decided before a worker starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import TrainingError
+from app.spec import FeatureService, TorchModel
+from app.training.arrays import check_trainable
+from app.training.deepspeed_config import deepspeed_config
+from app.training.folds import time_ordered_folds
+from app.training.sweep import with_parameters
+
+MODEL = TorchModel("m", FeatureService("s", ()), "app.models.tabular:residual_mlp", batch_size=64, zero_stage=2)
+
+
+def test_deepspeeds_configuration_is_derived_and_any_key_can_be_overridden() -> None:
+    config = deepspeed_config(MODEL, 2)
+    assert config["train_micro_batch_size_per_gpu"] == 32
+    assert config["zero_optimization"]["stage"] == 2
+    overridden = TorchModel("m", MODEL.service, MODEL.factory, batch_size=64, deepspeed={"gradient_clipping": 0.5})
+    assert deepspeed_config(overridden, 2)["gradient_clipping"] == 0.5
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(TrainingError, match="multiple of 3"):
+        deepspeed_config(MODEL, 3)
+
+
+@given(times=st.lists(st.integers(0, 30), min_size=6, max_size=80), num_folds=st.integers(1, 4))
+def test_a_fold_never_learns_from_its_future(times: list[int], num_folds: int) -> None:
+    moments = np.array(times)
+    for fold in time_ordered_folds(moments, num_folds):
+        if len(fold.train) and len(fold.validate):
+            assert moments[fold.train].max() < moments[fold.validate].min()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [([], "no labelled rows"), ([1, 1], "all 2 labels are 1"), ([0, 2], "0 or 1")]
+)
+def test_rows_that_cannot_be_learned_from_are_refused(labels: list[int], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        check_trainable(pd.DataFrame({"label": labels}), "binary", "here")
+
+
+def test_swept_parameters_go_where_they_belong() -> None:
+    tuned = with_parameters(MODEL, {"learning_rate": 0.5, "width": 8})
+    assert isinstance(tuned, TorchModel)
+    assert (tuned.learning_rate, tuned.hyperparameters) == (0.5, {"width": 8})
