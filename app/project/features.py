@@ -70,7 +70,7 @@ WEATHER_AT_ORIGIN = FeatureView(
     source=WEATHER,
     fields=tuple(
         Field(name, "float64")
-        for name in ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+        for name in ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
     ),
     ttl=6 * HOUR,
     description="The last observation at the airport of departure, six hours old at most.",

@@ -90,7 +90,9 @@ def weather() -> pl.DataFrame:
     """Hourly observations at the three airports."""
     return _read(package_file("weather.csv").read_bytes()).select(
         "origin",
-        pl.col("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib").cast(pl.Float64),
+        pl.col(
+            "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"
+        ).cast(pl.Float64),
         observed_timestamp=_moment("time_hour"),
     )
 
