@@ -1,0 +1,73 @@
+"""A Ray actor that profiles what is served, window by window of event time.
+
+Batches are held as columns and turned into a profile a few thousand rows at a time: the cost of a sketch is
+per call, not per row. Observing the same window again after `reset` starts it afresh, so a replay that was killed
+and goes on from a window's start counts no row twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.actor import ActorHandle
+
+from app.profiles import merge_profiles, profile_table
+
+BUFFERED_ROWS = 4_000
+
+
+def profiler_name(model: str) -> str:
+    """Name the actor is found by."""
+    return f"millrace-profiler-{model}"
+
+
+class ProfileCollector:
+    """Buffers columns per window and merges profiles; plain Python, run by the actor."""
+
+    def __init__(self, origin: datetime, window: timedelta) -> None:
+        self._origin = origin.astimezone(UTC)
+        self._window = window
+        self._buffers: dict[datetime, list[pa.Table]] = defaultdict(list)
+        self._profiles: dict[datetime, bytes] = {}
+
+    def window_start(self, at: datetime) -> datetime:
+        """Start of the window that holds `at`."""
+        return self._origin + ((at - self._origin) // self._window) * self._window
+
+    def observe(self, at: datetime, columns: dict[str, list[Any]]) -> None:
+        """Adds rows, as columns, to the window of `at`."""
+        start = self.window_start(at)
+        self._buffers[start].append(pa.table(columns))
+        if sum(part.num_rows for part in self._buffers[start]) >= BUFFERED_ROWS:
+            self._flush(start)
+
+    def profile(self, start: datetime, end: datetime) -> bytes | None:
+        """Profile of the windows that begin in `[start, end)`; `None` when nothing was served."""
+        for window in list(self._buffers):
+            self._flush(window)
+        found = [profile for window, profile in sorted(self._profiles.items()) if start <= window < end]
+        return merge_profiles(found) if found else None
+
+    def reset(self, start: datetime) -> None:
+        """Forgets every window from `start` on."""
+        for kept in (self._buffers, self._profiles):
+            for window in [w for w in kept if w >= start]:
+                del kept[window]  # type: ignore[attr-defined]
+
+    def _flush(self, window: datetime) -> None:
+        parts = self._buffers.pop(window, [])
+        if not parts:
+            return
+        fresh = profile_table(pa.concat_tables(parts, promote_options="permissive"))
+        before = self._profiles.get(window)
+        self._profiles[window] = fresh if before is None else merge_profiles([before, fresh])
+
+
+def start_profiler(model: str, origin: datetime, window: timedelta) -> ActorHandle:
+    """The model's profiler, started when there is none; it outlives its starter until killed."""
+    actor = ray.remote(num_cpus=0, max_restarts=-1)(ProfileCollector)
+    return actor.options(name=profiler_name(model), lifetime="detached", get_if_exists=True).remote(origin, window)
