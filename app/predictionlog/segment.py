@@ -47,7 +47,7 @@ class SegmentWriter:
         """
         sequence = self.sequence
         self.sequence += 1
-        line = json.dumps({"boot_id": self.boot_id, "sequence": sequence, **record}, separators=(",", ":"))
+        line = json.dumps({"boot_id": self.boot_id, "sequence": sequence, **record}, separators=(",", ":"), default=str)
         data = f"{line}\n".encode()
         written = os.write(self._descriptor, data)
         if written != len(data):

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from app.serving.answer import NOT_FINITE
 from app.spec.policies import MetricMeasure
 
-NOT_FINITE = "not_finite"
 PROBABILITY_FLOOR = 1e-7
 
 

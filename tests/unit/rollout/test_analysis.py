@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from app.errors import RolloutError
 from app.rollout.analysis import Verdict, analyse, judge_outcomes
 from app.rollout.condition import parse_condition
-from app.rollout.measures import NOT_FINITE, measure
+from app.rollout.measures import measure
+from app.serving.answer import NOT_FINITE
 from app.spec.policies import AnalysisMetric
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from app.errors import RolloutError, StateConflictError
 from app.foundation.state import StateDatabase
 from app.rollout.controller import RolloutController
 from app.rollout.decide import Phase
-from app.rollout.measures import NOT_FINITE
+from app.serving.answer import NOT_FINITE
 from app.serving.routing import RoutingTable, candidate_name
 from app.settings import Settings
 from app.spec.policies import Analysis, AnalysisMetric, Pause, RolloutPolicy, SetWeight

@@ -1,0 +1,105 @@
+"""Composes a model's Serve application and takes it up and down."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import httpx
+from ray import serve
+from ray.serve import Application, Deployment
+from ray.serve.config import HTTPOptions
+
+from app.errors import ModelError, StateConflictError
+from app.foundation.projects import load_project
+from app.foundation.state import StateDatabase
+from app.serving.candidate import CandidateReplica
+from app.serving.haproxy import verify_in_force
+from app.serving.ingress import Ingress
+from app.serving.routing import Route, RoutingTable
+from app.settings import Settings
+
+NUM_REPLICAS = 2
+NUM_CPUS_PER_REPLICA = 0.5
+MAX_ONGOING_REQUESTS = 64
+READY_TIMEOUT_S = 120.0
+SHUTDOWN_GRACE_S = 5.0
+
+
+def build_application(project_ref: str, settings: Settings, num_replicas: int = NUM_REPLICAS) -> Application:
+    """The ingress with the champion inside, and the candidate's deployment beside it."""
+    shared: dict[str, Any] = {
+        "max_ongoing_requests": MAX_ONGOING_REQUESTS,
+        "max_surge_percent": 100.0,  # an update starts the new replicas before it stops the old ones
+        "graceful_shutdown_timeout_s": SHUTDOWN_GRACE_S,
+        "ray_actor_options": {"num_cpus": NUM_CPUS_PER_REPLICA},
+    }
+    project = load_project(project_ref)
+    candidate = cast(Deployment, CandidateReplica).options(num_replicas=1, **shared).bind(project.name, settings)
+    ingress = cast(Deployment, Ingress).options(num_replicas=num_replicas, **shared)
+    return ingress.bind(project_ref, settings, candidate)
+
+
+def deploy(
+    project_ref: str, settings: Settings, champion: str | None = None, num_replicas: int = NUM_REPLICAS
+) -> Route:
+    """Brings the application up and gives the traffic it follows. Again with the same arguments changes nothing.
+
+    Args:
+        champion: version that answers; needed the first time. Later versions come by rollout.
+
+    Raises:
+        StateConflictError: another version than `champion` answers already.
+        UnknownNameError: no champion was given and the model was never deployed.
+        SettingsError: Ray runs without HAProxy.
+    """
+    name = load_project(project_ref).name
+    routing = RoutingTable(StateDatabase.open(settings.state_url))
+    route = routing.find(name)
+    if route is None and champion is not None:
+        route = routing.write(name, 0, champion=champion, reason="first deployment")
+    route = route or routing.current(name)
+    if champion is not None and route.champion != champion:
+        raise StateConflictError(
+            f"model {name!r} already answers with version {route.champion}; version {champion} must come by a rollout.",
+            champion=route.champion, asked=champion,
+        )
+    serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
+    serve.run(
+        build_application(project_ref, settings, num_replicas), name=application_name(name), route_prefix="/"
+    )
+    wait_ready(settings)
+    return route
+
+
+def wait_ready(settings: Settings, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Waits until the application answers over HTTP and checks how Ray was started.
+
+    Raises:
+        ModelError: it does not answer in time.
+        SettingsError: Ray runs without HAProxy.
+    """
+    deadline = time.monotonic() + timeout_s
+    last = "nothing answered"
+    while time.monotonic() < deadline:
+        try:
+            response = httpx.get(f"{settings.http_url}/v1/status", timeout=5.0)
+        except httpx.HTTPError as error:
+            last = repr(error)
+        else:
+            if response.status_code == 200:
+                verify_in_force(response.json())
+                return
+            last = f"status {response.status_code}"
+        time.sleep(0.2)
+    raise ModelError(f"{settings.http_url} was not ready within {timeout_s:g} s ({last}). See Serve's log.")
+
+
+def shutdown(project_name: str) -> None:
+    """Takes the model's application down; other applications stay."""
+    serve.delete(application_name(project_name))
+
+
+def application_name(project_name: str) -> str:
+    """Name of the model's Serve application."""
+    return f"millrace-{project_name}"

@@ -1,0 +1,63 @@
+"""The candidate's own deployment: it loads the version the traffic names, and its failures stay its own."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from ray import serve
+
+from app.errors import ModelError
+from app.foundation.state import StateDatabase
+from app.models.artefact import ServableModel
+from app.serving.follower import RouteFollower
+from app.serving.loading import load_version
+from app.serving.routing import Route, RoutingTable, candidate_name
+from app.serving.schema import Row
+from app.settings import Settings
+
+
+@serve.deployment(name="candidate")
+class CandidateReplica:
+    """Scores rows with the candidate version. Without a candidate it idles."""
+
+    def __init__(self, model: str, settings: Settings) -> None:
+        self._model = model
+        self._follower: RouteFollower[ServableModel] = RouteFollower(
+            RoutingTable(StateDatabase.open(settings.state_url)),
+            model=model,
+            name=candidate_name(model),
+            replica_id=serve.get_replica_context().replica_id.unique_id,
+            essential=_nothing,
+            wanted=_candidate,
+            load=partial(load_version, settings, model),
+        )
+        self._follower.start()
+
+    async def predict(self, version: str, rows: list[Row]) -> list[float]:
+        """Scores of `rows` by `version`.
+
+        Raises:
+            ModelError: that version is not loaded here.
+        """
+        state = self._follower.state
+        loaded = state.models.get(version)
+        if loaded is None:
+            reason = state.failed.get(version, "it is not the candidate of the epoch followed here")
+            raise ModelError(f"version {version} of {self._model!r} is not loaded: {reason}.", version=version)
+        scores = await asyncio.to_thread(loaded.predict, rows)
+        return [float(score) for score in scores]
+
+    async def state(self) -> dict[str, Any]:
+        """Epoch followed and versions loaded."""
+        state = self._follower.state
+        return {"epoch": state.route.epoch, "loaded": list(state.models), "failed": state.failed}
+
+
+def _nothing(_: Route) -> tuple[str, ...]:
+    return ()
+
+
+def _candidate(route: Route) -> tuple[str, ...]:
+    return (route.candidate,) if route.candidate is not None else ()

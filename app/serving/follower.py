@@ -1,0 +1,189 @@
+"""A replica's view of the traffic: follows the routing table, loads what it needs, says what it has.
+
+A new epoch is adopted whole: first all versions it needs are in memory, then route and models are swapped in one
+assignment, then the epoch is acknowledged. When the state database cannot be reached the last known route stays
+in force and is reported as stale.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import ModelError, UnknownNameError
+from app.serving.routing import Route, RoutingTable
+
+LoadedT = TypeVar("LoadedT")
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+HEARTBEAT_S = 2.0
+RETRY_LOAD_S = 5.0
+
+
+@dataclass(frozen=True)
+class Followed(Generic[LoadedT]):
+    """A route and the models in memory for it. `failed`: why a version that is not essential is missing."""
+
+    route: Route
+    models: dict[str, LoadedT]
+    failed: dict[str, str] = field(default_factory=dict)
+    stale: bool = False
+
+
+class RouteFollower(Generic[LoadedT]):
+    """Polls the routing table in a thread of its own.
+
+    Args:
+        routing: where epochs come from.
+        model: whose traffic is followed.
+        name: under which this kind of replica acknowledges.
+        replica_id: this replica.
+        essential: versions without which a route cannot be adopted.
+        wanted: versions to load if possible, beside the essential ones.
+        load: makes a version servable.
+        remembered: file with the last known route of this host, for a start without the database.
+    """
+
+    def __init__(
+        self,
+        routing: RoutingTable,
+        *,
+        model: str,
+        name: str,
+        replica_id: str,
+        essential: Callable[[Route], tuple[str, ...]],
+        wanted: Callable[[Route], tuple[str, ...]],
+        load: Callable[[str], LoadedT],
+        remembered: Path | None = None,
+    ) -> None:
+        self._routing = routing
+        self._model = model
+        self._name = name
+        self._replica_id = replica_id
+        self._boot_id = uuid.uuid4().hex
+        self._essential = essential
+        self._wanted = wanted
+        self._load = load
+        self._remembered = remembered
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="millrace-load")
+        self._failed_at: dict[str, float] = {}
+        self._state: Followed[LoadedT] | None = None
+        self._acknowledged_at = 0.0
+        self._stopped = threading.Event()
+
+    @property
+    def state(self) -> Followed[LoadedT]:
+        """What is in force now.
+
+        Raises:
+            UnknownNameError: nothing could be loaded yet.
+        """
+        if self._state is None:
+            raise UnknownNameError(f"model {self._model!r} has no traffic to follow yet.", model=self._model)
+        return self._state
+
+    def start(self) -> None:
+        """Adopts the current route, then follows in the background.
+
+        Raises:
+            UnknownNameError: the model was never deployed.
+            ModelError: an essential version cannot be loaded.
+        """
+        self.poll()
+        if self._state is None:
+            raise ModelError(f"no version of model {self._model!r} could be loaded: {self._failures()}.")
+        threading.Thread(target=self._follow, name="millrace-route", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def poll(self) -> None:
+        """Looks once: adopts a new epoch, retries versions that failed, keeps the acknowledgement fresh."""
+        route, stale = self._read()
+        before = self._state
+        if before is None or before.route.epoch != route.epoch or before.stale != stale or before.failed:
+            self._adopt(route, stale)
+        if self._state is not None and not stale:
+            self._acknowledge(changed=self._state is not before)
+
+    def _read(self) -> tuple[Route, bool]:
+        try:
+            return self._routing.current(self._model), False
+        except SQLAlchemyError as error:
+            logger.warning("state database cannot be read (%s); keeping the last route", error)
+            if self._state is not None:
+                return self._state.route, True
+            if self._remembered is None or not self._remembered.exists():
+                raise
+            return Route(**json.loads(self._remembered.read_text())), True
+
+    def _adopt(self, route: Route, stale: bool) -> None:
+        held = {} if self._state is None else self._state.models
+        models: dict[str, LoadedT] = {}
+        failed: dict[str, str] = {}
+        essential = self._essential(route)
+        for version in dict.fromkeys((*essential, *self._wanted(route))):
+            loaded, error = (held[version], None) if version in held else self._try_load(version)
+            if error is None and loaded is not None:
+                models[version] = loaded
+            else:
+                failed[version] = error or "not loaded"
+        if all(version in models for version in essential):
+            self._state = Followed(route, models, failed, stale)
+            if not stale:
+                self._remember(route)
+        else:
+            self._state = self._state and Followed(self._state.route, self._state.models, failed, self._state.stale)
+
+    def _try_load(self, version: str) -> tuple[LoadedT | None, str | None]:
+        """Loads in a thread whose failure, whatever it is, is a value here and not the end of the follower."""
+        if time.monotonic() - self._failed_at.get(version, float("-inf")) < RETRY_LOAD_S:
+            return None, "failed a moment ago"
+        future = self._loader.submit(self._load, version)
+        error = future.exception()
+        if error is None:
+            return future.result(), None
+        self._failed_at[version] = time.monotonic()
+        logger.error("version %s of %s cannot be loaded: %r", version, self._model, error)
+        return None, repr(error)
+
+    def _acknowledge(self, *, changed: bool) -> None:
+        now = time.monotonic()
+        if self._state is None or not (changed or now - self._acknowledged_at >= HEARTBEAT_S):
+            return
+        try:
+            self._routing.acknowledge(
+                self._name, self._replica_id, self._boot_id, self._state.route.epoch, tuple(self._state.models)
+            )
+        except SQLAlchemyError as error:
+            logger.warning("acknowledgement could not be written: %s", error)
+            return
+        self._acknowledged_at = now
+
+    def _remember(self, route: Route) -> None:
+        if self._remembered is not None:
+            self._remembered.parent.mkdir(parents=True, exist_ok=True)
+            draft = self._remembered.with_suffix(f".{self._boot_id}")
+            draft.write_text(json.dumps(asdict(route)))
+            draft.replace(self._remembered)
+
+    def _failures(self) -> str:
+        return ", ".join(self._failed_at) or "see the replica's log"
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(POLL_S):
+            try:
+                self.poll()
+            except UnknownNameError as error:
+                logger.error("%s", error.message)

@@ -1,0 +1,267 @@
+"""The HTTP front of a model: a Serve deployment whose replicas answer as champion themselves.
+
+Champion rows cost one hop. Rows of the candidate go on to its own deployment; if it fails, is late or gives no finite
+number, the champion answers and the failure is recorded against the candidate. Everything that blocks runs in one
+worker thread, because in throughput mode the replica's event loop is also its router.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from ray import serve
+from ray.serve._private import constants as serve_constants
+from ray.serve.handle import DeploymentHandle
+from ray.util.metrics import Counter, Histogram
+from starlette.exceptions import HTTPException
+
+from app.errors import MillraceError, RequestError, UnknownNameError
+from app.features.store import FeatureStore
+from app.foundation.projects import load_project
+from app.foundation.state import StateDatabase
+from app.models.artefact import ServableModel
+from app.predictionlog.segment import SegmentWriter, segment_folder
+from app.serving.answer import CandidateAnswer
+from app.serving.follower import Followed, RouteFollower
+from app.serving.loading import load_version
+from app.serving.predictor import Answered, Pending, Predictor
+from app.serving.profiling import ProfilerFeed
+from app.serving.request import MAX_BODY_BYTES, check_fields, check_text, parse_body, too_large
+from app.serving.routing import Route, RoutingTable
+from app.serving.schema import RequestSchema, check_list, check_moment, check_row, check_source_rows, check_value
+from app.serving.traffic import OVERRIDE_HEADER
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+http = FastAPI(title="Millrace", docs_url=None, redoc_url=None)
+ResultT = TypeVar("ResultT")
+
+CANDIDATE_TIMEOUT_S = 2.0
+LATENCY_BUCKETS_MS = [2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 1_000.0, 5_000.0]
+
+
+@http.exception_handler(MillraceError)
+async def _refused(_: Request, error: MillraceError) -> JSONResponse:
+    return _error(error.http_status, error.code, error.message, error.detail)
+
+
+@http.exception_handler(HTTPException)
+async def _not_there(request: Request, error: HTTPException) -> JSONResponse:
+    return _error(error.status_code, "http_error", f"{request.method} {request.url.path}: {error.detail}", {})
+
+
+@http.exception_handler(Exception)
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(500, "internal_error", "the service failed; its log says why. The request may be sent again.", {})
+
+
+@serve.deployment(name="ingress")
+@serve.ingress(http)
+class Ingress:
+    """One replica: routes, features, champion, log.
+
+    Args:
+        project_ref: `module:NAME` of the project; it is loaded here.
+        candidate: handle of the candidate's deployment.
+    """
+
+    def __init__(self, project_ref: str, settings: Settings, candidate: DeploymentHandle[Any]) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="millrace-answer")
+        self._replica_id = serve.get_replica_context().replica_id.unique_id
+        self._candidate = candidate
+        # The store's SQLite connections belong to the thread that opens them.
+        self._thread.submit(self._open, project_ref, settings).result()
+        self._answers = Counter(
+            "millrace_predictions", "Rows answered.", tag_keys=("model", "version", "assigned", "answered_by")
+        )
+        self._latency = Histogram(
+            "millrace_predict_latency_ms", "Time of a request in the replica.", LATENCY_BUCKETS_MS, tag_keys=("model",)
+        )
+
+    def _open(self, project_ref: str, settings: Settings) -> None:
+        project = load_project(project_ref)
+        self._project = project
+        self._schema = RequestSchema.of(project)
+        self._store = FeatureStore(project, settings)
+        self._labels = SegmentWriter(segment_folder(settings.segments, project.name, "labels"))
+        self._predictor = Predictor(
+            self._schema,
+            project.service,
+            self._store,
+            SegmentWriter(segment_folder(settings.segments, project.name, "predictions")),
+            ProfilerFeed(project.name),
+        )
+        self._follower: RouteFollower[ServableModel] = RouteFollower(
+            RoutingTable(StateDatabase.open(settings.state_url)),
+            model=project.name,
+            name=project.name,
+            replica_id=self._replica_id,
+            essential=_champion,
+            wanted=_prepared,
+            load=partial(load_version, settings, project.name),
+            remembered=settings.home / "routing" / f"{project.name}.json",
+        )
+        self._follower.start()
+
+    def check_health(self) -> None:
+        """Serve replaces a replica that has no champion."""
+        _ = self._follower.state
+
+    @http.post("/v1/predict")
+    async def predict(self, request: Request) -> Response:
+        """Scores for entities (features are looked up) or for full feature rows."""
+        body = await _read(request)
+        followed = self._follower.state
+        override = request.headers.get(OVERRIDE_HEADER)
+        if followed.route.candidate is None:
+            answered = await self._in_thread(self._answer_alone, body, override, followed)
+        else:
+            pending = await self._in_thread(self._predictor.prepare, body, override, followed)
+            answer = await self._ask_candidate(pending)
+            answered = await self._in_thread(self._predictor.finish, pending, answer)
+        self._count(answered)
+        return JSONResponse(answered.body)
+
+    @http.post("/v1/labels")
+    async def labels(self, request: Request) -> Response:
+        """Takes true outcomes: `{"labels": [{"key", "label", "available_timestamp"}]}`."""
+        body = parse_body(await _read(request))
+        check_fields(body, {"labels"})
+        rows = [_label(row, number) for number, row in enumerate(check_list(body.get("labels"), "labels"))]
+        record = {"logged_timestamp": datetime.now(UTC).isoformat(), "rows": rows}
+        await self._in_thread(self._labels.append, record)
+        return JSONResponse({"accepted": len(rows)})
+
+    @http.post("/v1/features/push")
+    async def push(self, request: Request) -> Response:
+        """Feeds fresh rows of a source to every view on it: `{"source", "rows": [...]}`."""
+        body = parse_body(await _read(request))
+        check_fields(body, {"source", "rows"})
+        name = check_text(body.get("source"), "source")
+        source = next((s for s in self._project.sources if s.name == name), None)
+        if source is None:
+            known = ", ".join(s.name for s in self._project.sources)
+            raise UnknownNameError(f"there is no source {name!r}; the project has: {known}.", source=name)
+        rows = check_source_rows(body.get("rows"), source)
+        await self._in_thread(self._store.push_source, name, rows)
+        return JSONResponse({"accepted": len(rows)})
+
+    @http.post("/v1/features/online")
+    async def online(self, request: Request) -> Response:
+        """Features of entities now or `at` a moment: `{"entities": [...], "features": ["view:feature"], "at"}`."""
+        body = parse_body(await _read(request))
+        check_fields(body, {"features", "entities", "at"})
+        entities = check_list(body.get("entities"), "entities")
+        rows = [check_row(row, self._schema.entity, f"entities[{i}]", frozenset()) for i, row in enumerate(entities)]
+        at = None if body.get("at") is None else check_moment(body["at"], "at")
+        wanted = body.get("features")
+        features = self._project.service if wanted is None else check_list(wanted, "features")
+        found = await self._in_thread(self._store.get_online_features, features, rows, at)
+        return Response(json.dumps({"features": found}, default=str), media_type="application/json")
+
+    @http.get("/v2/health/live")
+    async def live(self) -> Response:
+        """The process answers."""
+        return JSONResponse({"live": True})
+
+    @http.get("/v2/health/ready")
+    async def ready(self) -> Response:
+        """A champion is loaded."""
+        _ = self._follower.state
+        return JSONResponse({"ready": True})
+
+    @http.get("/v1/status")
+    async def status(self) -> Response:
+        """What this replica follows and has loaded, and how Ray was started."""
+        state = self._follower.state
+        return JSONResponse(
+            {
+                "replica_id": self._replica_id,
+                "model": self._project.name,
+                "epoch": state.route.epoch,
+                "champion": state.route.champion,
+                "candidate": state.route.candidate,
+                "weight_percent": state.route.weight_percent,
+                "loaded": list(state.models),
+                "failed": state.failed,
+                "stale": state.stale,
+                "haproxy": bool(serve_constants.RAY_SERVE_ENABLE_HA_PROXY),
+                "throughput_optimized": bool(serve_constants.RAY_SERVE_THROUGHPUT_OPTIMIZED),
+            }
+        )
+
+    def _answer_alone(self, body: bytes, override: str | None, followed: Followed[ServableModel]) -> Answered:
+        return self._predictor.finish(self._predictor.prepare(body, override, followed), CandidateAnswer())
+
+    async def _ask_candidate(self, pending: Pending) -> CandidateAnswer:
+        """The candidate's scores or its failure; whatever it raises is a value here."""
+        rows = pending.candidate_rows
+        if not rows:
+            return CandidateAnswer()
+        task = asyncio.ensure_future(self._candidate.predict.remote(pending.route.candidate, rows))
+        await asyncio.wait([task], timeout=CANDIDATE_TIMEOUT_S)
+        if not task.done():
+            task.cancel()
+            return CandidateAnswer(error=f"no answer within {CANDIDATE_TIMEOUT_S:g} s")
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            logger.warning("candidate %s failed: %r", pending.route.candidate, error)
+            return CandidateAnswer(error=type(error).__name__)
+        return CandidateAnswer(tuple(task.result()))
+
+    async def _in_thread(self, function: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _count(self, answered: Answered) -> None:
+        self._latency.observe(answered.latency_s * 1_000, tags={"model": self._project.name})
+        sides: dict[tuple[str, str, str], int] = {}
+        for p in answered.predictions:
+            side = (p.version, p.variant, p.answered_by)
+            sides[side] = sides.get(side, 0) + 1
+        for (version, assigned, answered_by), num_rows in sides.items():
+            tags = {
+                "model": self._project.name, "version": version, "assigned": assigned, "answered_by": answered_by
+            }
+            self._answers.inc(num_rows, tags=tags)
+
+
+def _champion(route: Route) -> tuple[str, ...]:
+    return (route.champion,)
+
+
+def _prepared(route: Route) -> tuple[str, ...]:
+    return (route.prepare,) if route.prepare is not None else ()
+
+
+async def _read(request: Request) -> bytes:
+    """The body; refused by its announced size before it is read, and by its real size."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+        raise too_large(int(announced))
+    return await request.body()
+
+
+def _label(row: object, number: int) -> dict[str, Any]:
+    where = f"labels[{number}]"
+    if not isinstance(row, dict) or row.keys() != {"key", "label", "available_timestamp"}:
+        raise RequestError(f"{where} must have key, label and available_timestamp, and nothing else.", where=where)
+    label = check_value(row["label"], "float64", f"{where}.label")
+    if row["key"] is None or label is None:
+        raise RequestError(f"{where} has a null; a label needs its key and its value.", where=where)
+    available = check_moment(row["available_timestamp"], f"{where}.available_timestamp")
+    return {"key": str(row["key"]), "label": label, "available_timestamp": available.isoformat()}
+
+
+def _error(status: int, code: str, message: str, detail: dict[str, Any]) -> JSONResponse:
+    content = {"error": {"code": code, "message": message, "detail": json.loads(json.dumps(detail, default=str))}}
+    return JSONResponse(content, status_code=status)

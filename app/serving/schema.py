@@ -1,0 +1,165 @@
+"""What a project's requests look like, and the check of every value in them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from app.errors import RequestError
+from app.spec.features import DType, FeatureView, Source
+from app.spec.project import Project
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RequestSchema:
+    """Columns of requests by name.
+
+    `entity`: what an entity row must have; `key` is one of them. `features`: what a full feature row may have.
+    """
+
+    key: str
+    entity: Mapping[str, DType]
+    features: Mapping[str, DType]
+
+    @classmethod
+    def of(cls, project: Project) -> RequestSchema:
+        """Derived from the cases, the join keys of the service's views and the views' features."""
+        cases = project.cases
+        declared = {field.name: field.dtype for field in cases.source.fields}
+        entity: dict[str, DType] = {cases.key: declared[cases.key]}
+        request = {field.name: field.dtype for field in cases.request_fields}
+        features = dict(request)
+        for view_name, feature in project.expand(project.service):
+            view = project.view(view_name)
+            fields = view.feature_fields if isinstance(view, FeatureView) else view.fields
+            features[feature] = next(f.dtype for f in fields if f.name == feature)
+        for view_name in dict.fromkeys(name for name, _ in project.expand(project.service)):
+            view = project.view(view_name)
+            if isinstance(view, FeatureView):
+                entity.update({key: declared.get(key, "string") for key in view.join_keys})
+        entity.update(request)
+        return cls(cases.key, entity, features)
+
+
+def check_row(row: object, columns: Mapping[str, DType], where: str, required: frozenset[str]) -> Row:
+    """The row with moments parsed; a null is allowed unless the caller forbids it later.
+
+    Raises:
+        RequestError: not an object, an unknown field, one that is missing, or a value of another type.
+    """
+    if not isinstance(row, dict):
+        raise RequestError(f"{where} is {kind_of(row)}; expected an object.", where=where)
+    for name in row:
+        if name not in columns:
+            raise RequestError(
+                f"{where} has an unknown field {name!r}; known: {', '.join(columns)}.", where=where, field=name
+            )
+    for name in required:
+        if name not in row:
+            raise RequestError(f"{where} lacks field {name!r}; send null if it is not known.", where=where, field=name)
+    return {name: check_value(value, columns[name], f"{where}.{name}") for name, value in row.items()}
+
+
+def check_value(value: object, dtype: DType, where: str) -> Any:
+    """The value as its type; whole numbers are floats too, booleans are not numbers.
+
+    Raises:
+        RequestError: the value is of another type.
+    """
+    if value is None:
+        return None
+    checked = _CHECKS[dtype](value)
+    if checked is None:
+        raise RequestError(f"{where} is {kind_of(value)} {value!r}; expected {dtype}.", where=where, expected=dtype)
+    return checked
+
+
+def check_moment(value: object, where: str) -> datetime:
+    """An ISO 8601 moment in UTC; without an offset it is UTC.
+
+    Raises:
+        RequestError: anything else.
+    """
+    moment = _moment(value)
+    if moment is None:
+        raise RequestError(
+            f"{where} is {value!r}; expected an ISO 8601 time such as '2026-01-31T12:00:00Z'.", where=where
+        )
+    return moment
+
+
+def check_source_rows(rows: object, source: Source) -> list[Row]:
+    """Rows of a source as pushed: every declared field, moments parsed.
+
+    Raises:
+        RequestError: see `check_row`; also a row without its key or its times.
+    """
+    columns = {field.name: field.dtype for field in source.fields}
+    times = [source.event_timestamp, *([source.available_timestamp] if source.available_timestamp else [])]
+    checked = []
+    for number, row in enumerate(check_list(rows, "rows")):
+        where = f"rows[{number}]"
+        values = check_row(row, columns, where, frozenset(columns))
+        for name in (*source.key, *times):
+            if values[name] is None:
+                raise RequestError(f"{where}.{name} is null; a row needs its key and its times.", where=where)
+        checked.append(values)
+    return checked
+
+
+def check_list(value: object, where: str, max_items: int = 100_000) -> list[Any]:
+    """A list that is not empty.
+
+    Raises:
+        RequestError: no list, an empty one, or more than `max_items`.
+    """
+    if not isinstance(value, list):
+        raise RequestError(f"{where} is {kind_of(value)}; expected a list.", where=where)
+    if not 0 < len(value) <= max_items:
+        raise RequestError(f"{where} has {len(value)} items; expected 1 to {max_items}.", where=where)
+    return value
+
+
+def kind_of(value: object) -> str:
+    """The JSON name of a value's type."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _moment(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _int(value: object) -> int | None:
+    fits = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return value if fits and isinstance(value, int) else None
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+_CHECKS: dict[DType, Callable[[object], Any]] = {
+    "int64": _int, "float64": _float, "string": _text, "bool": _bool, "timestamp": _moment,
+}

@@ -1,0 +1,108 @@
+"""A replica adopts an epoch whole, keeps answering when something fails, and says what it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from app.errors import ModelError
+from app.foundation.state import StateDatabase
+from app.serving import follower as follower_module
+from app.serving.follower import RouteFollower
+from app.serving.routing import Route, RoutingTable
+from app.settings import Settings
+
+
+class Loader:
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.broken: set[str] = set()
+
+    def __call__(self, version: str) -> str:
+        if version in self.broken:
+            raise ValueError(f"version {version} is broken")
+        self.loaded.append(version)
+        return f"model {version}"
+
+
+@pytest.fixture
+def routing(settings: Settings) -> RoutingTable:
+    table = RoutingTable(StateDatabase.open(settings.state_url))
+    table.write("m", 0, champion="1", reason="first")
+    return table
+
+
+def follow(routing: RoutingTable, loader: Loader, remembered: Path | None = None) -> RouteFollower[str]:
+    return RouteFollower(
+        routing, model="m", name="m", replica_id="r", essential=lambda r: (r.champion,),
+        wanted=lambda r: (r.prepare,) if r.prepare else (), load=loader, remembered=remembered,
+    )
+
+
+def test_prepare_then_switch(routing: RoutingTable) -> None:
+    loader = Loader()
+    follower = follow(routing, loader)
+    follower.poll()
+    routing.write("m", 1, champion="1", prepare="2", reason="prepare")
+    follower.poll()
+    assert routing.acknowledged("m", 2, 1, "2")
+    assert follower.state.models == {"1": "model 1", "2": "model 2"}
+    routing.write("m", 2, champion="2", reason="switch")
+    follower.poll()
+    assert follower.state.models == {"2": "model 2"}
+    assert loader.loaded == ["1", "2"]
+    assert routing.acknowledged("m", 3, 1)
+
+
+def test_champion_that_cannot_load_leaves_the_old_one_answering(routing: RoutingTable) -> None:
+    loader = Loader()
+    follower = follow(routing, loader)
+    follower.poll()
+    loader.broken.add("2")
+    routing.write("m", 1, champion="2", reason="without preparing")
+    follower.poll()
+    assert follower.state.route.champion == "1"
+    assert "broken" in follower.state.failed["2"]
+    assert not routing.acknowledged("m", 2, 1)
+
+
+def test_prepared_version_that_fails_is_tried_again(
+    routing: RoutingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "RETRY_LOAD_S", 0.0)
+    loader = Loader()
+    loader.broken.add("2")
+    follower = follow(routing, loader)
+    routing.write("m", 1, champion="1", prepare="2", reason="prepare")
+    follower.poll()
+    assert not routing.acknowledged("m", 2, 1, "2")
+    loader.broken.clear()
+    follower.poll()
+    assert routing.acknowledged("m", 2, 1, "2")
+
+
+def test_start_without_any_loadable_version(routing: RoutingTable) -> None:
+    loader = Loader()
+    loader.broken.add("1")
+    with pytest.raises(ModelError, match="could be loaded"):
+        follow(routing, loader).start()
+
+
+def test_database_away(routing: RoutingTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = tmp_path / "route.json"
+    first = follow(routing, Loader(), remembered)
+    first.poll()
+
+    def away(_: str) -> Route:
+        raise OperationalError("select", {}, OSError("disk"))
+
+    monkeypatch.setattr(routing, "current", away)
+    first.poll()
+    assert first.state.stale
+    second = follow(routing, Loader(), remembered)
+    second.poll()
+    assert (second.state.route.champion, second.state.stale) == ("1", True)
+    with pytest.raises(OperationalError):
+        follow(routing, Loader()).poll()
