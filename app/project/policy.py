@@ -50,7 +50,8 @@ ROLLOUT = RolloutPolicy(
         AnalysisMetric(
             "errors", "error_rate", "result <= 0.02", "result > 0.10", min_rows=50, inconclusive_limit=72
         ),
-        # A retrained model may well shift by 0.1: the share of late flights goes from .32 in July to .14 in September to .34 in December.
+        # A retrained model may well shift by 0.1: of the flights that land .32 are late in July, .14 in September and
+        # .34 in December.
         AnalysisMetric(
             "score_shift", "score_mean_shift", "result <= 0.20", "result > 0.30",
             min_rows=50, inconclusive_limit=72,
@@ -60,11 +61,12 @@ ROLLOUT = RolloutPolicy(
 )
 
 # The reference is what the champion was judged on: July and August, later the two weeks before a retraining. Weather
-# and slow averages hang together over days, so a week holds few independent samples, and seasons move temperature whatever
-# the model does: PSI 0.2, the usual mark, is reached by 20 to 60% of the features in every week of the autumn, even
-# against a reference from October. So a window drifts at PSI 0.5 in 30% of the features. Measured: against July and
-# August 42% and 39% in the weeks from 15 and 22 September (few delays); against late September or October 11 to 25% in
-# 14 of 15 ordinary weeks, and 42% twice running in the snow from 8 December.
+# and slow averages hang together over days, so a week holds few independent samples, and seasons move temperature
+# whatever the model does: PSI 0.2, the usual mark, is reached by a fifth to a half of the features in nearly every week
+# of the autumn, even against a reference from September or October. So a window drifts at PSI 0.5 in 30% of them.
+# Measured so: against July and August 42% and 39% in the weeks from 15 and 22 September (few delays); against the two
+# weeks before 22 September or 20 October 11 to 31% in the weeks up to November, once over 30, and 42% or more twice
+# running in the snow from 8 December.
 DRIFT = DriftPolicy(
     window=7 * DAY,
     min_psi=0.5,

@@ -59,7 +59,7 @@ SCHEDULE = Source(
     expectations=(
         Expectation("flight_id", not_null=True, matches=r"\d{4}-\d\d-\d\d-\w{2}\d+-[A-Z]{3}-[A-Z]{3}"),
         Expectation("origin", one_of=("EWR", "JFK", "LGA")),
-        Expectation("distance", not_null=True, minimum=50, maximum=6_000),
+        Expectation("distance", not_null=True, minimum=50, maximum=6_000),  # one row is Newark to LaGuardia, 17 miles
         Expectation("sched_minutes", not_null=True, minimum=20, maximum=900),
     ),
     description="Every flight that was to leave New York in 2013.",
@@ -115,7 +115,7 @@ WEATHER = Source(
         Expectation("origin", not_null=True, one_of=("EWR", "JFK", "LGA")),
         Expectation("temp", minimum=-60, maximum=130),
         Expectation("humid", minimum=0, maximum=100),
-        Expectation("wind_speed", minimum=0, maximum=150),  # one row says 1,048 mph in some editions
+        Expectation("wind_speed", minimum=0, maximum=150),  # one row says 1,048 mph
         Expectation("precip", minimum=0, maximum=10),
         Expectation("pressure", minimum=850, maximum=1_100),
         Expectation("visib", minimum=0, maximum=10),
