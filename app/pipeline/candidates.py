@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.evaluation.gates import Evaluation, Verdict, judge
 from app.evaluation.bootstrap import with_intervals
+from app.evaluation.gates import Evaluation, Verdict, judge
 from app.features.training_set import TrainingSet
 from app.foundation.lineage import provenance
 from app.models.artefact import ServableModel

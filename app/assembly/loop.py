@@ -1,0 +1,64 @@
+"""The whole loop: each step once, whatever happened before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.assembly.application import deploy
+from app.assembly.report import write_run_report
+from app.pipeline.fit import sweep_parameters, train_first
+from app.pipeline.live import replay_history
+from app.pipeline.prepare import backfill_features, ingest_sources
+from app.pipeline.run import Output
+from app.pipeline.session import Session
+from app.rollout.controller import RolloutController
+from app.serving.routing import RoutingTable
+
+STEPS: tuple[tuple[str, Callable[[Session], None]], ...] = (
+    ("ingest", ingest_sources),
+    ("backfill", backfill_features),
+    ("sweep", sweep_parameters),
+    ("train", train_first),
+)
+
+
+def run_loop(session: Session) -> None:
+    """Runs what the run has not done yet; a run that was killed goes on where it was."""
+    session.progress.line(f"run {session.run_id}")
+    for name, verb in STEPS:
+        if session.run.output(name) is None:
+            verb(session)
+        else:
+            session.progress.line(f"{name}: done before")
+    deploy_champion(session)
+    replay_history(session)
+    write_run_report(session)
+
+
+def deploy_champion(session: Session) -> None:
+    """Brings the application up; the first time in a run, with the run's first model as champion."""
+    version = session.run.require("train", "train")["version"]
+
+    def action() -> Output:
+        with session.progress.step("Deploy", total=1) as step:
+            if session.run.output("deploy") is None:
+                _install_first_champion(session, version)
+            route = deploy(session.project_ref, session.settings)
+            step.advance(1, f"version {route.champion} answers at {session.settings.http_url}")
+        return {"version": version}
+
+    session.run.perform("deploy", action)
+
+
+def _install_first_champion(session: Session, version: str) -> None:
+    """A new run begins with its own first model; a rollout left by an earlier run is given up."""
+    model, routing = session.project.name, RoutingTable(session.database)
+    begin = session.project.timeline.validation_end
+    controller = RolloutController(session.database, routing, session.project.rollout, replica_timeout_s=0.0)
+    left = controller.record.in_flight(model)
+    if left is not None:
+        controller.abort(left.rollout_id, "a new run begins", begin)
+    route = routing.find(model)
+    routing.write(
+        model, 0 if route is None else route.epoch, champion=version, reason=f"first model of {session.run_id}"
+    )
