@@ -71,8 +71,8 @@ PROJECT = Project(
     model=SklearnModel("spike_trees", FEATURES, "sklearn.ensemble:HistGradientBoostingClassifier", ("zone",),
                        {"max_iter": 60, "min_samples_leaf": 20}),
     baseline=SklearnModel("spike_logistic", FEATURES, "sklearn.linear_model:LogisticRegression", ("zone",)),
-    gates=(Gate("ranks", "roc_auc", "at_least", 0.8),
-           Gate("no_worse", "log_loss", "not_worse_than_champion", 0.05)),
+    gates=(Gate("ranks", "roc_auc", "at_least", 0.8, min_rows=200),
+           Gate("no_worse", "log_loss", "not_worse_than_champion", 0.05, min_rows=200)),
     rollout=RolloutPolicy(
         steps=(SetWeight(50), Pause(2 * DAY), Analysis()),
         metrics=(

@@ -143,9 +143,9 @@ PROJECT = Project(
     ),
     search=SearchSpace({"learning_rate": (5e-3, 1e-2)}, num_trials=2, num_folds=2, epochs=1, max_rows=2_000),
     gates=(
-        Gate("ranks", "roc_auc", "at_least", 0.65),
-        Gate("near_baseline", "log_loss", "not_worse_than_baseline", 0.15),
-        Gate("no_worse", "log_loss", "not_worse_than_champion", 0.05),
+        Gate("ranks", "roc_auc", "at_least", 0.65, min_rows=100),
+        Gate("near_baseline", "log_loss", "not_worse_than_baseline", 0.15, min_rows=100),
+        Gate("no_worse", "log_loss", "not_worse_than_champion", 0.05, min_rows=100),
     ),
     # 300 checks a day: each step is judged on the 12 hours before it, some 45 to 75 rows of the candidate.
     rollout=RolloutPolicy(
