@@ -82,7 +82,8 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
     Integers are `Int64` and booleans `boolean`, so that a missing value keeps them what they are.
     """
-    return table.to_pandas(types_mapper=_NULLABLE.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    return frame
 
 
 def to_plain_pandas(table: pa.Table) -> pd.DataFrame:
@@ -117,11 +118,15 @@ def conform_column(column: pa.ChunkedArray | pa.Array, field: Field, where: str)
 
 def _convertible(found: pa.DataType, target: pa.DataType) -> bool:
     if pa.types.is_string(target):
-        return pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
-    numeric = pa.types.is_integer(found) or pa.types.is_floating(found)
+        return _is_text(found)
+    numeric = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_boolean(found)
     if pa.types.is_boolean(target):
         return False
-    return numeric or (pa.types.is_boolean(found) and pa.types.is_floating(target))
+    return bool(numeric)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _array(values: list[Any], field: Field, where: str) -> pa.ChunkedArray | pa.Array:
@@ -181,7 +186,7 @@ def _timestamps(column: pa.ChunkedArray | pa.Array, field: Field, where: str) ->
         return _to_microseconds(column.cast(pa.timestamp(kind.unit, tz="UTC")))
     if pa.types.is_date(kind):
         return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+    if not _is_text(kind):
         raise _bad_timestamps(field, where, column.drop_null().slice(0, 3).to_pylist())
     texts = pd.Series(column.to_pandas(), dtype="object")
     parsed = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")

@@ -40,3 +40,14 @@ def _part(frame: pl.DataFrame, column: str) -> pl.Expr:
         value = value.dt.epoch("us")
     text = value.cast(pl.String)
     return pl.concat_str([text.str.len_bytes().cast(pl.String), pl.lit(":"), text])
+
+
+def entity_key(parts: Sequence[str | int | None]) -> str | None:
+    """`entity_keys` for one entity, whose parts are in their declared types (a moment in microseconds).
+
+    >>> entity_key(["x", 1])
+    '1:x1:1'
+    """
+    if any(part is None for part in parts):
+        return None
+    return "".join(f"{len(text.encode())}:{text}" for text in map(str, parts))

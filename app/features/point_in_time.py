@@ -5,9 +5,9 @@ For each spine row with moment `t` and each key, candidates have `event <= t`, `
 values. A winner's null stays null; without a candidate every feature is null. The output has exactly the spine's rows
 in their order.
 
-A row is a candidate from `visible = max(event, available)` on, so the winner without a TTL is the running maximum of the
-rows' rank in order of `visible`; and since the winner has the greatest event, a winner that is too old for the TTL means
-that all candidates are.
+A row is a candidate from `visible = max(event, available)` on, so the winner without a TTL is the running maximum of
+the rows' rank in order of `visible`; and since the winner has the greatest event, a winner that is too old for the TTL
+means that all candidates are.
 """
 
 from __future__ import annotations

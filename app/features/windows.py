@@ -1,10 +1,11 @@
 """Aggregation windows by one rule, for training and for serving. Pure.
 
-A row belongs to the window of moment `t` when its available time lies in `(start, t]` with `start = t - window` floored
-to `hop` (epoch-aligned). Time is cut into tiles: tile `k` covers `(k * hop, (k + 1) * hop]`. The rows of a tile are
-folded one by one in their order (available, event, row key); the tiles of a window are folded from the oldest to the
-newest; the tile that holds `t`, the head, comes last and only with its rows up to `t`. Floating-point addition depends on
-the order, so training and serving must fold alike: both call `window_features`, and results are equal to the last bit.
+A row belongs to the window of moment `t` when its available time lies in `(start, t]` with `start = t - window`
+floored to `hop` (epoch-aligned). Time is cut into tiles: tile `k` covers `(k * hop, (k + 1) * hop]`. The rows of a
+tile are folded one by one in their order (available, event, row key); the tiles of a window are folded from the oldest
+to the newest; the tile that holds `t`, the head, comes last and only with its rows up to `t`. Floating-point addition
+depends on the order, so training and serving must fold alike: both call `window_features`, and results are equal to
+the last bit.
 
 Legend: N = rows, M = tiles, Q = questions (an entity at a moment). Moments are microseconds since the epoch.
 """
@@ -172,19 +173,24 @@ def window_partials(
         entity: [Q] numbers as in `tiles`; -1 is an unknown entity.
         moments: [Q].
     """
+    if len(entity) == 0:
+        return heads
     head = tile_index(moments, hop_us)
-    first = (moments - window_us) // hop_us
-    same = np.stack([entity, first, head])
-    distinct, inverse = np.unique(same, axis=1, return_inverse=True) if len(entity) > 1 else (same, np.array([0]))
-    folded = fold_tiles(tiles, distinct[0], distinct[1], distinct[2])
-    return merge(folded.take(inverse.reshape(-1)), heads)
+    first = (moments - window_us) // hop_us  # one of two for each head: on the tile's edge and inside it
+    low = head.min()
+    question = (entity * (head.max() - low + 1) + head - low) * 2 + (moments % hop_us == 0)
+    _, at, inverse = np.unique(question, return_index=True, return_inverse=True)
+    folded = fold_tiles(tiles, entity[at], first[at], head[at])
+    return merge(folded.take(inverse), heads)
 
 
 def finish(function: AggregationFunction, partials: Partials) -> np.ndarray:
     """The aggregate: int64 for `count`, else float64 with NaN where there is none. `std` is the sample's (n - 1)."""
     if function == "count":
         return partials.count.astype(np.int64)
-    return np.where(partials.count > 0, _FINISH[function](partials), np.nan)
+    values = _FINISH[function](partials)
+    answer: np.ndarray = np.where(partials.count > 0, values, np.nan)
+    return answer
 
 
 def _mean(partials: Partials) -> np.ndarray:
@@ -239,4 +245,5 @@ def window_features(
 
 def _padded(values: np.ndarray, empty: float) -> np.ndarray:
     """`values` with one further entry, which `-1` finds, so that a gather works on an empty array too."""
-    return np.append(values, np.asarray(empty, dtype=values.dtype))
+    padded: np.ndarray = np.append(values, np.asarray(empty, dtype=values.dtype))
+    return padded

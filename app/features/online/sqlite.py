@@ -91,12 +91,13 @@ class SqliteOnlineStore:
                     del newest[row_key]
                 else:
                     touched.append((key, available_us))
+            taken = newest.values()
             connection.executemany(
                 "INSERT OR REPLACE INTO window_rows VALUES (?,?,?,?,?,?,?)",
-                [(table, r.row_key, r.key, r.available_us, r.event_us, r.created_us, r.values) for r in newest.values()],
+                [(table, r.row_key, r.key, r.available_us, r.event_us, r.created_us, r.values) for r in taken],
             )
             spans: Spans = {}
-            for key, at in [*touched, *((r.key, r.available_us) for r in newest.values())]:
+            for key, at in [*touched, *((r.key, r.available_us) for r in taken)]:
                 low, high = spans.get(key, (at, at))
                 spans[key] = (min(low, at), max(high, at))
             for hop_us in spec.hops_us:

@@ -1,0 +1,234 @@
+"""The feature store: one object for definitions, backfill, training reads, online reads and pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import uuid4
+
+import polars as pl
+
+from app.errors import FeatureStoreError, UnknownNameError
+from app.features.backfill import Backfill, MaterializeResult, view_table
+from app.features.historical import EVENT, HistoricalFeatures, as_table, read_historical
+from app.features.ingest import QUARANTINE_SCHEMA, IngestResult, ingest, quarantine_rows, quarantine_table
+from app.features.online import open_store
+from app.features.online_read import online_table, read_online
+from app.features.push import PushResult, Rows, checked, newest_for_online, put_online, stamped_view_rows
+from app.features.references import ReadPlan, ViewRead, plan_read
+from app.features.registry import Change, ViewRegistry
+from app.features.view_rows import view_schema
+from app.foundation.lake import Lake
+from app.foundation.projects import load_project
+from app.foundation.state import StateDatabase
+from app.settings import Settings, load_settings
+from app.spec import Project
+from app.spec.features import FeatureService, FeatureView, Source
+
+Target = Literal["online", "offline", "online_and_offline"]
+Features = Sequence[str] | FeatureService
+
+
+class FeatureStore:
+    """Features of one project.
+
+    Moments without a zone are UTC. Ranges of backfills are of the time at which rows became *available*.
+    """
+
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self.project = project
+        self.lake = Lake.open(settings)
+        self._database = StateDatabase.open(settings.state_url)
+        self._registry = ViewRegistry(self._database, project)
+        self._online = open_store(settings.online_url)
+        self._backfill = Backfill(project.name, self.lake, self._database)
+        self._plans: dict[tuple[Any, ...], ReadPlan] = {}
+
+    @classmethod
+    def open(cls, project_ref: str, settings: Settings | None = None) -> FeatureStore:
+        """The store of the project at `module:ATTRIBUTE`.
+
+        Raises:
+            ProjectError: the project cannot be loaded.
+        """
+        return cls(load_project(project_ref), settings or load_settings())
+
+    def plan(self) -> list[Change]:
+        """What `apply` would change and which services read it; empty when nothing would."""
+        return self._registry.plan()
+
+    def apply(self) -> list[Change]:
+        """Registers the declared views; a change of meaning becomes a new version with a table of its own."""
+        self._plans.clear()
+        return self._registry.apply()
+
+    def rollback(self, view: str, version: int) -> None:
+        """Makes an earlier version of a view the one that is read by default."""
+        self._plans.clear()
+        self._registry.rollback(view, version)
+
+    def versions(self, view: str) -> list[dict[str, Any]]:
+        """All versions of a view, oldest first."""
+        self.project.view(view)
+        return [
+            {
+                "version": v.version, "active": v.active, "created_at": v.created_at,
+                "definition_hash": v.definition_hash, "definition": v.definition,
+            }
+            for v in self._registry.versions(view)
+        ]
+
+    def describe(self, view: str) -> dict[str, Any]:
+        """What a view is, who owns it, what has been materialised."""
+        declared, version = self._registry.view(view)
+        table = view_table(self.project.name, view, version)
+        exists = self.lake.exists(table)
+        return {
+            "view": view, "version": version, "description": declared.description, "owner": declared.owner,
+            "join_keys": list(declared.join_keys), "source": declared.source.name, "ttl": declared.ttl,
+            "features": {f.name: f.dtype for f in declared.feature_fields}, "table": table,
+            "snapshot_id": self.lake.current_snapshot_id(table) if exists else None,
+        }
+
+    def ingest(self, run_id: str | None = None) -> list[IngestResult]:
+        """Reads every source of the project into its raw table."""
+        run_id = run_id or uuid4().hex
+        return [ingest(source, self.project.name, self.lake, run_id) for source in self.project.sources]
+
+    def materialize(
+        self, start: datetime, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None
+    ) -> list[MaterializeResult]:
+        """Backfills the rows that became available in `(start, end]`; repeated, it writes nothing.
+
+        Raises:
+            UnknownNameError: a source that was not ingested.
+            FeatureStoreError: `end` is not after `start`, or a view is not registered.
+        """
+        start, end = _utc(start), _utc(end)
+        if end <= start:
+            raise FeatureStoreError(f"cannot materialise from {start} to {end}: the end must be later than the start.")
+        run_id = run_id or uuid4().hex
+        return [self._backfill.materialize(*pair, start, end, run_id) for pair in self._chosen(views)]
+
+    def materialize_incremental(
+        self, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None
+    ) -> list[MaterializeResult]:
+        """Backfills from where the last backfill ended, with rows of before that were ingested late."""
+        run_id = run_id or uuid4().hex
+        return [self._backfill.materialize_incremental(*pair, _utc(end), run_id) for pair in self._chosen(views)]
+
+    def get_historical_features(
+        self, entity_df: Any, features: Features, full_feature_names: bool = False, as_of: datetime | None = None
+    ) -> HistoricalFeatures:
+        """Features of each row of `entity_df` as they could be known at its `event_timestamp`.
+
+        Args:
+            entity_df: pandas or polars frame, Arrow table or Ray Dataset with join keys and `event_timestamp`.
+            features: `"view:feature"`, `"view:*"`, `"view@v2:feature"`, or a service.
+            full_feature_names: name the columns `view__feature`.
+            as_of: only rows that our system had written by then exist.
+
+        Returns:
+            The same rows in the same order with the same columns, features added.
+
+        Raises:
+            UnknownNameError: a view or feature that does not exist.
+            MissingColumnError: a join key is missing.
+            FeatureStoreError: two columns of one name.
+        """
+        table = as_table(entity_df)
+        plan = self._plan(features, full_feature_names, table.column_names)
+        return read_historical(self.project, self.lake, plan, table, None if as_of is None else _utc(as_of))
+
+    def get_online_features(
+        self, features: Features, entity_rows: Sequence[dict[str, Any]], at: datetime | None = None,
+        full_feature_names: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Each row of `entity_rows` with its features as known at `at` (default: now); unknown entities get nulls.
+
+        Raises:
+            UnknownNameError: a view or feature that does not exist.
+            MissingColumnError: a row lacks a join key.
+            SchemaMismatchError: a value of another type than declared.
+        """
+        if not entity_rows:
+            return []
+        given = [*dict.fromkeys(name for row in entity_rows for name in row), EVENT]
+        plan = self._plan(features, full_feature_names, given)
+        moment = datetime.now(UTC) if at is None else _utc(at)
+        return read_online(self.project, self._online, plan, entity_rows, moment)
+
+    def push(self, view: str, rows: Rows, to: Target = "online_and_offline") -> PushResult:
+        """Adds rows of the view's source (before its transform) to the view.
+
+        Raises:
+            DataError: a column is missing or of another type; nothing is taken.
+        """
+        declared, version = self._registry.view(view)
+        return self._push(declared.source, [(declared, version)], rows, to)
+
+    def push_source(self, source_name: str, rows: Rows, to: Target = "online") -> PushResult:
+        """Adds rows of a source to every view that reads it.
+
+        Raises:
+            UnknownNameError: there is no such source.
+            DataError: a column is missing or of another type; nothing is taken.
+        """
+        sources = {s.name: s for s in self.project.sources}
+        if source_name not in sources:
+            raise UnknownNameError(
+                f"project {self.project.name!r} has no source {source_name!r}; it has: {', '.join(sources)}.",
+                source=source_name,
+            )
+        views = [self._registry.view(v.name) for v in self.project.views if v.source.name == source_name]
+        return self._push(sources[source_name], views, rows, to)
+
+    def load_online(self, until: datetime, views: Sequence[str] | None = None) -> dict[str, int]:
+        """Fills the online store from the views' tables with what was available by `until`; gives rows by view."""
+        until = _utc(until)
+        counts = {}
+        for view, version in self._chosen(views):
+            table = view_table(self.project.name, view.name, version)
+            online = online_table(self.project.name, ViewRead(view.name, view, version, ()))
+            self._online.clear(online)
+            rows = pl.DataFrame(self.lake.read(table, row_filter=f"available_timestamp <= '{until.isoformat()}'"))
+            newest = newest_for_online(view, rows, until)
+            put_online(self._online, online, view, newest)
+            counts[view.name] = newest.height
+        return counts
+
+    def _push(
+        self, source: Source, views: Sequence[tuple[FeatureView, int]], rows: Rows, to: Target
+    ) -> PushResult:
+        created = datetime.now(UTC)
+        raw, failed, result = checked(source, rows, created)
+        for view, version in views:
+            table = stamped_view_rows(view, raw, created)
+            if to != "online":
+                offline = view_table(self.project.name, view.name, version)
+                self.lake.ensure_table(offline, view_schema(view), bucket_by=view.join_keys[:1])
+                self.lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
+            if to != "offline":
+                online = online_table(self.project.name, ViewRead(view.name, view, version, ()))
+                put_online(self._online, online, view, pl.DataFrame(table))
+        if to != "online" and failed.num_rows:
+            quarantine = quarantine_table(self.project.name)
+            self.lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
+            self.lake.append(quarantine, quarantine_rows(failed, source.name, created), {"push": source.name})
+        return result
+
+    def _chosen(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
+        names = [v.name for v in self.project.views] if views is None else views
+        return [self._registry.view(name) for name in names]
+
+    def _plan(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> ReadPlan:
+        asked = features if isinstance(features, FeatureService) else tuple(features)
+        key = (asked, full_feature_names, tuple(given))
+        if key not in self._plans:
+            self._plans[key] = plan_read(self.project, self._registry, features, given, full_feature_names)
+        return self._plans[key]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,145 @@
+"""Cases of a stretch of time with their features and labels: what a model learns from and is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+
+from app.errors import FeatureStoreError
+from app.features.arrow_types import to_plain_pandas
+from app.features.content_hash import content_hash
+from app.features.historical import EVENT
+from app.features.ingest import newest_rows, raw_table
+from app.features.sources import available_column
+from app.features.store import FeatureStore
+from app.foundation.lake import Lake
+from app.spec import Project
+from app.spec.features import OnDemandFeatureView
+
+LABEL, LABEL_AVAILABLE = "label", "label_available_timestamp"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled rows in time order.
+
+    `frame`: the case's key, its prediction timestamp, the model's inputs, `label` and when the label became available.
+    `feature_names`: the inputs, request fields first. `manifest`: snapshots, versions, counts and the rows' hash.
+    """
+
+    frame: pd.DataFrame
+    feature_names: tuple[str, ...]
+    categorical: tuple[str, ...]
+    manifest: dict[str, Any]
+
+
+def training_set(
+    project: Project, store: FeatureStore, lake: Lake, start: datetime, end: datetime,
+    available_by: datetime | None = None,
+) -> TrainingSet:
+    """Cases asked in `[start, end)` whose label was available by `available_by` (default: ever).
+
+    Raises:
+        UnknownNameError: cases, labels or views that were not ingested or materialised.
+        FeatureStoreError: two inputs of one name.
+    """
+    cases, cases_snapshot = _cases(project, lake, start, end)
+    labels, labels_snapshot = _labels(project, lake)
+    if available_by is not None:
+        labels = labels.filter(pl.col(LABEL_AVAILABLE) <= available_by)
+    key, asked = project.cases.key, project.cases.prediction_timestamp
+    spine = (
+        cases.join(labels, on=key, how="inner", maintain_order="left")
+        .sort(asked, key)
+        .with_columns(pl.col(asked).alias(EVENT))
+    )
+    names = feature_names(project)
+    held_back = spine.select(key, asked, LABEL, LABEL_AVAILABLE)
+    sent = spine.drop([c for c in (asked, LABEL, LABEL_AVAILABLE) if c != EVENT])
+    found = store.get_historical_features(sent.to_arrow(), project.service)
+    table = _arranged(held_back.to_arrow(), found.table, names)
+    manifest = {
+        **found.manifest,
+        "cases": {"table": raw_table(project.name, project.cases.source), "snapshot_id": cases_snapshot},
+        "labels": {"table": raw_table(project.name, project.label.source), "snapshot_id": labels_snapshot},
+        "start": start.isoformat(), "end": end.isoformat(),
+        "available_by": None if available_by is None else available_by.isoformat(),
+        "cases_rows": cases.height, "rows": table.num_rows, "row_hash": content_hash([table]),
+    }
+    categorical = tuple(name for name in project.model.categorical if name in names)
+    return TrainingSet(to_plain_pandas(table), names, categorical, manifest)
+
+
+def feature_names(project: Project) -> tuple[str, ...]:
+    """The model's inputs: request fields, then the service's features.
+
+    Raises:
+        FeatureStoreError: two inputs of one name.
+    """
+    names = [f.name for f in project.cases.request_fields] + [name for _, name in project.expand(project.service)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise FeatureStoreError(
+            f"project {project.name!r}: the model would get two inputs named {', '.join(twice)}; rename a request "
+            "field or feature, or leave one out of the service.", features=twice,
+        )
+    return tuple(names)
+
+
+def _cases(project: Project, lake: Lake, start: datetime, end: datetime) -> tuple[pl.DataFrame, int | None]:
+    """Key, moment, request fields and the join keys of the service's views."""
+    cases = project.cases
+    views = [project.view(name) for name in dict.fromkeys(view for view, _ in project.expand(project.service))]
+    keys = {k for v in project.views for k in v.join_keys if v in views or _feeds_on_demand(v, views)}
+    wanted = [cases.key, cases.prediction_timestamp, *(f.name for f in cases.request_fields), *sorted(keys)]
+    table = raw_table(project.name, cases.source)
+    snapshot_id = lake.current_snapshot_id(table)
+    asked = cases.prediction_timestamp
+    rows = lake.read(
+        table, columns=list(dict.fromkeys([*wanted, "row_key", "created_timestamp"])), snapshot_id=snapshot_id,
+        row_filter=f"{asked} >= '{_iso(start)}' and {asked} < '{_iso(end)}'",
+    )
+    return newest_rows(pl.DataFrame(rows)).select(dict.fromkeys(wanted)), snapshot_id
+
+
+def _feeds_on_demand(view: Any, views: list[Any]) -> bool:
+    inputs = {name for v in views if isinstance(v, OnDemandFeatureView) for name in v.inputs}
+    return any(f.name in inputs for f in view.feature_fields)
+
+
+def _labels(project: Project, lake: Lake) -> tuple[pl.DataFrame, int | None]:
+    """Key, label and when it became available; one row for each case, those without a label left out."""
+    label, key = project.label, project.cases.key
+    available = available_column(label.source)
+    table = raw_table(project.name, label.source)
+    snapshot_id = lake.current_snapshot_id(table)
+    columns = list(dict.fromkeys([key, label.column, available, "row_key", "created_timestamp"]))
+    rows = newest_rows(pl.DataFrame(lake.read(table, columns=columns, snapshot_id=snapshot_id)))
+    labels = rows.select(key, pl.col(label.column).alias(LABEL), pl.col(available).alias(LABEL_AVAILABLE)).drop_nulls()
+    if labels[key].is_duplicated().any():
+        labels = labels.sort(LABEL_AVAILABLE).unique(key, keep="last", maintain_order=True)
+    if labels[LABEL].dtype == pl.Boolean:
+        labels = labels.with_columns(pl.col(LABEL).cast(pl.Int64))
+    return labels, snapshot_id
+
+
+def _arranged(held_back: pa.Table, found: pa.Table, names: tuple[str, ...]) -> pa.Table:
+    key, asked, *label = held_back.column_names
+    columns = {key: held_back[key], asked: held_back[asked]}
+    columns.update({name: found[name] for name in names})
+    columns.update({name: held_back[name] for name in label})
+    return pa.table({name: _plain(column) for name, column in columns.items()})
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    texts = (pa.types.is_large_string(column.type), pa.types.is_string_view(column.type))
+    return column.cast(pa.string()) if any(texts) else column
+
+
+def _iso(moment: datetime) -> str:
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
