@@ -56,7 +56,7 @@ class ProfileCollector:
         """Forgets every window from `start` on."""
         for kept in (self._buffers, self._profiles):
             for window in [w for w in kept if w >= start]:
-                del kept[window]  # type: ignore[attr-defined]
+                del kept[window]
 
     def _flush(self, window: datetime) -> None:
         parts = self._buffers.pop(window, [])
@@ -67,7 +67,9 @@ class ProfileCollector:
         self._profiles[window] = fresh if before is None else merge_profiles([before, fresh])
 
 
-def start_profiler(model: str, origin: datetime, window: timedelta) -> ActorHandle:
+def start_profiler(model: str, origin: datetime, window: timedelta) -> ActorHandle[ProfileCollector]:
     """The model's profiler, started when there is none; it outlives its starter until killed."""
     actor = ray.remote(num_cpus=0, max_restarts=-1)(ProfileCollector)
-    return actor.options(name=profiler_name(model), lifetime="detached", get_if_exists=True).remote(origin, window)
+    options = actor.options(name=profiler_name(model), lifetime="detached", get_if_exists=True)
+    handle: ActorHandle[ProfileCollector] = options.remote(origin, window)
+    return handle

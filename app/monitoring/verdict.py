@@ -1,7 +1,8 @@
 """Whether a window drifted, or its data is broken. Pure: profiles in, a verdict with every number out.
 
-Significance alone flags trifles in large windows and effect size alone flags noise in small ones, so a feature drifts only with
-both; significance is corrected over the features. Broken data (nulls, a column gone) is told apart: it must not retrain.
+Significance alone flags trifles in large windows and effect size alone flags noise in small ones, so a feature drifts
+only with both; significance is corrected over the features. Broken data (nulls, another type, a column gone) is told
+apart: it must not retrain.
 """
 
 from __future__ import annotations
@@ -10,26 +11,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.monitoring.drift import chi_square_p, jensen_shannon, kolmogorov_smirnov, psi
+import numpy as np
+import numpy.typing as npt
+
+from app.monitoring.drift import chi_square_p, hellinger, jensen_shannon, kolmogorov_smirnov, psi, wasserstein
 from app.profiles import ColumnSummary, shared_bins
 from app.spec.policies import DriftPolicy
 
 SCORE = "score"
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature's numbers. `p`: corrected over features (Benjamini–Hochberg)."""
+    """One feature's numbers. `p`: corrected over features (Benjamini–Hochberg). `defect`: what is broken, if so."""
 
     feature: str
     psi: float
     jensen_shannon: float
+    hellinger: float
     kolmogorov_smirnov: float
+    wasserstein: float
     p: float
     null_rate: float
     reference_null_rate: float
     drifted: bool
     broken: bool
+    defect: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,26 +106,46 @@ def _features(
     names = [name for name in reference if name in current]
     bins = [shared_bins(reference[name], current[name]) for name in names]
     p_values = benjamini_hochberg([chi_square_p(b.reference, b.current) for b in bins])
-    found = []
-    for name, b, p in zip(names, bins, p_values, strict=True):
-        before, now = reference[name].null_rate, current[name].null_rate
-        index = psi(b.reference, b.current)
-        enough = current[name].count >= policy.min_rows
-        found.append(
-            FeatureDrift(
-                name,
-                index,
-                jensen_shannon(b.reference, b.current),
-                kolmogorov_smirnov(b.reference, b.current),
-                p,
-                now,
-                before,
-                enough and p <= policy.false_discovery_rate and index >= policy.min_psi,
-                enough and now - before > policy.max_null_rate_increase,
-            )
-        )
-    gone = [name for name in reference if name not in current]
-    return found + [FeatureDrift(n, 0.0, 0.0, 0.0, 1.0, 1.0, reference[n].null_rate, False, True) for n in gone]
+    found = [
+        _feature(name, reference[name], current[name], b.reference, b.current, p, policy)
+        for name, b, p in zip(names, bins, p_values, strict=True)
+    ]
+    return found + [_gone(name, reference[name]) for name in reference if name not in current]
+
+
+def _feature(
+    name: str, before: ColumnSummary, now: ColumnSummary, p_rows: Floats, q_rows: Floats, p: float, policy: DriftPolicy
+) -> FeatureDrift:
+    index = psi(p_rows, q_rows)
+    enough = now.count >= policy.min_rows
+    defect = _defect(before, now, policy) if enough else ""
+    return FeatureDrift(
+        feature=name,
+        psi=index,
+        jensen_shannon=jensen_shannon(p_rows, q_rows),
+        hellinger=hellinger(p_rows, q_rows),
+        kolmogorov_smirnov=kolmogorov_smirnov(p_rows, q_rows),
+        wasserstein=wasserstein(p_rows, q_rows),
+        p=p,
+        null_rate=now.null_rate,
+        reference_null_rate=before.null_rate,
+        drifted=enough and not defect and p <= policy.false_discovery_rate and index >= policy.min_psi,
+        broken=bool(defect),
+        defect=defect,
+    )
+
+
+def _defect(before: ColumnSummary, now: ColumnSummary, policy: DriftPolicy) -> str:
+    if before.is_typed and now.is_typed and before.is_numeric != now.is_numeric:
+        was, became = ("a number", "text") if before.is_numeric else ("text", "a number")
+        return f"{was} became {became}"
+    if now.null_rate - before.null_rate > policy.max_null_rate_increase:
+        return f"null {before.null_rate:.0%} → {now.null_rate:.0%}"
+    return ""
+
+
+def _gone(name: str, before: ColumnSummary) -> FeatureDrift:
+    return FeatureDrift(name, 0, 0, 0, 0, 0, 1.0, 1.0, before.null_rate, False, True, "column is gone")
 
 
 def _reason(
@@ -129,7 +157,7 @@ def _reason(
     score_moved: bool,
 ) -> str:
     if broken:
-        return "broken data: " + ", ".join(f"{f.feature} null {f.null_rate:.0%}" for f in broken[:3])
+        return "broken data: " + ", ".join(f"{f.feature} {f.defect}" for f in broken[:3])
     if num_rows < policy.min_rows:
         return f"{num_rows} rows, {policy.min_rows} needed"
     top = ", ".join(f"{f.feature} {f.psi:.2f}" for f in moved[:3])

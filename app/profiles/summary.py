@@ -15,7 +15,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class ColumnSummary:
-    """One column of a profile. `count`: rows; `nulls`: rows without a value (NaN included)."""
+    """One column of a profile.
+
+    `count`: rows. `nulls`: rows without a value (NaN included). `is_typed`: whether any row has a value.
+    """
 
     def __init__(self, column: ColumnProfileView) -> None:
         counts = column.get_metric("counts")
@@ -23,6 +26,10 @@ class ColumnSummary:
         self.nulls: int = counts.null.value + counts.nan.value
         distribution = column.get_metric("distribution")
         self._sketch = None if distribution is None else distribution.kll.value
+        types = column.get_metric("types")
+        self.is_typed: bool = types is not None and any(
+            getattr(types, kind).value for kind in ("integral", "fractional", "boolean", "string", "object")
+        )
         frequent = column.get_metric("frequent_items")
         self._frequent = None if frequent is None else frequent.frequent_strings.value
 
@@ -46,7 +53,8 @@ class ColumnSummary:
         """Rows below the first edge, between edges, and from the last one on [len(edges) + 1]."""
         if self._sketch is None or self._sketch.is_empty():
             return np.zeros(len(edges) + 1)
-        return np.array(self._sketch.get_pmf(list(edges))) * self._sketch.get_n()
+        shares: Floats = np.array(self._sketch.get_pmf(list(edges)))
+        return shares * self._sketch.get_n()
 
     def categories(self) -> dict[str, float]:
         """Estimated rows by category, most frequent first."""
@@ -73,7 +81,7 @@ def summary(profile: bytes) -> dict[str, ColumnSummary]:
 def shared_bins(reference: ColumnSummary, current: ColumnSummary, num_bins: int = 10) -> Bins:
     """Bins from the reference: its quantiles for numbers, its frequent categories and "other" else; nulls apart."""
     if reference.is_numeric:
-        edges = np.unique(reference.quantiles(np.linspace(0, 1, num_bins + 1)[1:-1]))
+        edges = _edges(reference.quantiles(np.linspace(0, 1, num_bins + 1)))
         names = tuple(f"below {e:g}" for e in edges) + ("above",)
         a, b = reference.counts_between(edges), current.counts_between(edges)
     else:
@@ -84,3 +92,15 @@ def shared_bins(reference: ColumnSummary, current: ColumnSummary, num_bins: int 
         known = [theirs.get(name, 0.0) for name in mine]
         b = np.array([*known, max(0.0, current.count - current.nulls - sum(known))])
     return Bins((*names, "null"), np.append(a, reference.nulls), np.append(b, current.nulls))
+
+
+def _edges(quantiles: Floats) -> Floats:
+    """Edges between bins at the inner quantiles; a value that fills a whole bin or more gets one of its own.
+
+    Without its own bin, a constant 0 that becomes a constant 5, or a rare 1 that becomes frequent, would not move.
+    """
+    if not len(quantiles):
+        return quantiles
+    values, times = np.unique(quantiles, return_counts=True)
+    heavy = values[times > 1]
+    return np.unique(np.concatenate([quantiles[1:-1], heavy, np.nextafter(heavy, np.inf)]))

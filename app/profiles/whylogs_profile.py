@@ -1,7 +1,8 @@
 """Real whylogs profiles, filled column by column from Arrow. The only module that imports whylogs.
 
-whylogs' own pandas path spends most of its time per value (a float column with nulls: 130 ms per 100k); its sketches take
-numpy arrays in one call. So the metrics are chosen by type and fed directly; what comes out is a profile that whylogs itself reads.
+whylogs' own pandas path spends most of its time per value (a float column with nulls: 130 ms per 100k); its sketches
+take numpy arrays in one call. So the metrics are chosen by type and fed directly; what comes out is a profile that
+whylogs itself reads.
 
 Trap: whylogs 1.6.4 asks numpy for `unicode_`, which numpy 2 no longer has; the alias must exist before the import,
 in every process.

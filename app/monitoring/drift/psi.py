@@ -18,12 +18,14 @@ def shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def psi(reference: npt.NDArray[np.float64], current: npt.NDArray[np.float64]) -> float:
-    """The index of two columns of rows per bin.
+    """The index of two columns of rows per bin; 0 when either is empty.
 
     >>> psi(np.array([50., 50.]), np.array([50., 50.]))
     0.0
     >>> round(psi(np.array([500., 500.]), np.array([800., 200.])), 2)
     0.41
     """
+    if not reference.sum() or not current.sum():
+        return 0.0
     p, q = shares(reference), shares(current)
     return float(((q - p) * np.log(q / p)).sum())

@@ -85,3 +85,10 @@ def test_performance_counts_only_known_labels() -> None:
     found = window_performance(pd.DataFrame({"score": score, "label": label, "version": "3"}), "binary")
     assert (found.num_labels, found.coverage, found.rows_by_version) == (600, 0.6, {"3": 1_000})
     assert found.metrics["roc_auc"][0] > 0.7
+
+
+def test_a_number_that_became_text_is_broken_data() -> None:
+    reference = summary(profile_table(pa.table({"x": [1.0] * 500, "score": [0.5] * 500})))
+    current = summary(profile_table(pa.table({"x": ["1.0"] * 500, "score": [0.5] * 500})))
+    found = judge_window(reference, current, POLICY)
+    assert found.broken and "text" in found.reason and not found.drifted
