@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from app.evaluation.bootstrap import with_intervals
 from app.evaluation.gates import Evaluation, Verdict, judge
@@ -117,4 +118,4 @@ def _keep_reference(session: Session, version: str, rows: TrainingSet, scores: n
     path = reference_path(session, version)
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = rows.frame[list(rows.feature_names)].assign(score=scores)
-    path.write_bytes(profile_table(frame))
+    path.write_bytes(profile_table(pa.Table.from_pandas(frame, preserve_index=False)))

@@ -1,7 +1,8 @@
 """Labelled rows of past stretches, joined once and kept as files beside their manifest.
 
-A stretch is joined with every label it will ever get and cut by label availability when it is read, so the loop never
-joins the same rows twice and a training set for `T` still sees only what was known by `T`.
+A stretch is joined with every label ingested by then and cut by label availability when it is read, so the loop never
+joins the same rows twice and a training set for `T` still sees only what was known by `T`. Labels ingested after a stretch
+was joined are not in it: a new run joins afresh.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 
 import pandas as pd
 
-from app.features.training_set import TrainingSet, training_set
+from app.features.training_set import LABEL_AVAILABLE, TrainingSet, training_set
 from app.pipeline.session import Session
 
-LABEL_AVAILABLE = "label_available_timestamp"
 
 
 def labelled_rows(session: Session, boundaries: Sequence[datetime], available_by: datetime) -> TrainingSet:
@@ -30,7 +31,7 @@ def labelled_rows(session: Session, boundaries: Sequence[datetime], available_by
     Returns:
         The rows in time order with a manifest that lists each stretch and the hash of the rows left.
     """
-    parts = [_stretch(session, a, b) for a, b in zip(boundaries, boundaries[1:], strict=False)]
+    parts = [_stretch(session, a, b) for a, b in pairwise(boundaries)]
     frame = pd.concat([part.frame for part in parts], ignore_index=True)
     frame = frame[frame[LABEL_AVAILABLE] <= pd.Timestamp(available_by)].reset_index(drop=True)
     manifest = {

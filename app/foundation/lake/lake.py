@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.expressions import parser
 from pyiceberg.transforms import BucketTransform
 
 from app.errors import SchemaMismatchError, StateConflictError, UnknownNameError
@@ -132,7 +133,8 @@ class Lake:
         return ray.data.read_iceberg(
             table_identifier=identifier,
             selected_fields=tuple(columns) if columns else ("*",),
-            row_filter=row_filter,
+            # Ray's reader takes expressions only, where pyiceberg's own scan takes text too.
+            row_filter=parser.parse(row_filter) if isinstance(row_filter, str) else row_filter,
             snapshot_id=snapshot_id,
             catalog_kwargs={"name": CATALOG_NAME, **self._properties},
         )
