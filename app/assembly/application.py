@@ -30,7 +30,7 @@ def build_application(project_ref: str, settings: Settings, num_replicas: int = 
     """The ingress with the champion inside, and the candidate's deployment beside it."""
     shared: dict[str, Any] = {
         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
-        "max_surge_percent": 100.0,  # an update starts the new replicas before it stops the old ones
+        "max_surge_percent": 100,  # an update starts the new replicas before it stops the old ones
         "graceful_shutdown_timeout_s": SHUTDOWN_GRACE_S,
         "ray_actor_options": {"num_cpus": NUM_CPUS_PER_REPLICA},
     }
@@ -62,12 +62,11 @@ def deploy(
     if champion is not None and route.champion != champion:
         raise StateConflictError(
             f"model {name!r} already answers with version {route.champion}; version {champion} must come by a rollout.",
-            champion=route.champion, asked=champion,
+            champion=route.champion,
+            asked=champion,
         )
     serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
-    serve.run(
-        build_application(project_ref, settings, num_replicas), name=application_name(name), route_prefix="/"
-    )
+    serve.run(build_application(project_ref, settings, num_replicas), name=application_name(name), route_prefix="/")
     wait_ready(settings)
     return route
 

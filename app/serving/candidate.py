@@ -13,7 +13,7 @@ from app.foundation.state import StateDatabase
 from app.models.artefact import ServableModel
 from app.serving.follower import RouteFollower
 from app.serving.loading import load_version
-from app.serving.routing import Route, RoutingTable, candidate_name
+from app.serving.routing import RoutingTable, candidate_name, needs_nothing, wants_candidate
 from app.serving.schema import Row
 from app.settings import Settings
 
@@ -29,8 +29,8 @@ class CandidateReplica:
             model=model,
             name=candidate_name(model),
             replica_id=serve.get_replica_context().replica_id.unique_id,
-            essential=_nothing,
-            wanted=_candidate,
+            essential=needs_nothing,
+            wanted=wants_candidate,
             load=partial(load_version, settings, model),
         )
         self._follower.start()
@@ -53,11 +53,3 @@ class CandidateReplica:
         """Epoch followed and versions loaded."""
         state = self._follower.state
         return {"epoch": state.route.epoch, "loaded": list(state.models), "failed": state.failed}
-
-
-def _nothing(_: Route) -> tuple[str, ...]:
-    return ()
-
-
-def _candidate(route: Route) -> tuple[str, ...]:
-    return (route.candidate,) if route.candidate is not None else ()

@@ -3,9 +3,10 @@
 Champion rows cost one hop. Rows of the candidate go on to its own deployment; if it fails, is late or gives no finite
 number, the champion answers and the failure is recorded against the candidate. Everything that blocks runs in one
 worker thread, because in throughput mode the replica's event loop is also its router.
-"""
 
-from __future__ import annotations
+Annotations are evaluated in this file: FastAPI cannot resolve postponed ones in a class that Serve copies
+by value. For the same reason the class uses nothing that is defined below it.
+"""
 
 import asyncio
 import json
@@ -22,9 +23,8 @@ from ray import serve
 from ray.serve._private import constants as serve_constants
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Histogram
-from starlette.exceptions import HTTPException
 
-from app.errors import MillraceError, RequestError, UnknownNameError
+from app.errors import UnknownNameError
 from app.features.store import FeatureStore
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
@@ -35,34 +35,20 @@ from app.serving.follower import Followed, RouteFollower
 from app.serving.loading import load_version
 from app.serving.predictor import Answered, Pending, Predictor
 from app.serving.profiling import ProfilerFeed
-from app.serving.request import MAX_BODY_BYTES, check_fields, check_text, parse_body, too_large
-from app.serving.routing import Route, RoutingTable
-from app.serving.schema import RequestSchema, check_list, check_moment, check_row, check_source_rows, check_value
+from app.serving.request import check_fields, check_text, parse_body
+from app.serving.routing import RoutingTable, needs_champion, wants_prepared
+from app.serving.schema import RequestSchema, check_list, check_moment, check_row, check_source_rows
 from app.serving.traffic import OVERRIDE_HEADER
+from app.serving.wire import answer_errors_as_json, parse_label, read_body
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 http = FastAPI(title="Millrace", docs_url=None, redoc_url=None)
+answer_errors_as_json(http)
 ResultT = TypeVar("ResultT")
 
 CANDIDATE_TIMEOUT_S = 2.0
 LATENCY_BUCKETS_MS = [2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 1_000.0, 5_000.0]
-
-
-@http.exception_handler(MillraceError)
-async def _refused(_: Request, error: MillraceError) -> JSONResponse:
-    return _error(error.http_status, error.code, error.message, error.detail)
-
-
-@http.exception_handler(HTTPException)
-async def _not_there(request: Request, error: HTTPException) -> JSONResponse:
-    return _error(error.status_code, "http_error", f"{request.method} {request.url.path}: {error.detail}", {})
-
-
-@http.exception_handler(Exception)
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(500, "internal_error", "the service failed; its log says why. The request may be sent again.", {})
 
 
 @serve.deployment(name="ingress")
@@ -106,8 +92,8 @@ class Ingress:
             model=project.name,
             name=project.name,
             replica_id=self._replica_id,
-            essential=_champion,
-            wanted=_prepared,
+            essential=needs_champion,
+            wanted=wants_prepared,
             load=partial(load_version, settings, project.name),
             remembered=settings.home / "routing" / f"{project.name}.json",
         )
@@ -120,7 +106,7 @@ class Ingress:
     @http.post("/v1/predict")
     async def predict(self, request: Request) -> Response:
         """Scores for entities (features are looked up) or for full feature rows."""
-        body = await _read(request)
+        body = await read_body(request)
         followed = self._follower.state
         override = request.headers.get(OVERRIDE_HEADER)
         if followed.route.candidate is None:
@@ -135,9 +121,9 @@ class Ingress:
     @http.post("/v1/labels")
     async def labels(self, request: Request) -> Response:
         """Takes true outcomes: `{"labels": [{"key", "label", "available_timestamp"}]}`."""
-        body = parse_body(await _read(request))
+        body = parse_body(await read_body(request))
         check_fields(body, {"labels"})
-        rows = [_label(row, number) for number, row in enumerate(check_list(body.get("labels"), "labels"))]
+        rows = [parse_label(row, number) for number, row in enumerate(check_list(body.get("labels"), "labels"))]
         record = {"logged_timestamp": datetime.now(UTC).isoformat(), "rows": rows}
         await self._in_thread(self._labels.append, record)
         return JSONResponse({"accepted": len(rows)})
@@ -145,7 +131,7 @@ class Ingress:
     @http.post("/v1/features/push")
     async def push(self, request: Request) -> Response:
         """Feeds fresh rows of a source to every view on it: `{"source", "rows": [...]}`."""
-        body = parse_body(await _read(request))
+        body = parse_body(await read_body(request))
         check_fields(body, {"source", "rows"})
         name = check_text(body.get("source"), "source")
         source = next((s for s in self._project.sources if s.name == name), None)
@@ -159,7 +145,7 @@ class Ingress:
     @http.post("/v1/features/online")
     async def online(self, request: Request) -> Response:
         """Features of entities now or `at` a moment: `{"entities": [...], "features": ["view:feature"], "at"}`."""
-        body = parse_body(await _read(request))
+        body = parse_body(await read_body(request))
         check_fields(body, {"features", "entities", "at"})
         entities = check_list(body.get("entities"), "entities")
         rows = [check_row(row, self._schema.entity, f"entities[{i}]", frozenset()) for i, row in enumerate(entities)]
@@ -233,35 +219,3 @@ class Ingress:
                 "model": self._project.name, "version": version, "assigned": assigned, "answered_by": answered_by
             }
             self._answers.inc(num_rows, tags=tags)
-
-
-def _champion(route: Route) -> tuple[str, ...]:
-    return (route.champion,)
-
-
-def _prepared(route: Route) -> tuple[str, ...]:
-    return (route.prepare,) if route.prepare is not None else ()
-
-
-async def _read(request: Request) -> bytes:
-    """The body; refused by its announced size before it is read, and by its real size."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise too_large(int(announced))
-    return await request.body()
-
-
-def _label(row: object, number: int) -> dict[str, Any]:
-    where = f"labels[{number}]"
-    if not isinstance(row, dict) or row.keys() != {"key", "label", "available_timestamp"}:
-        raise RequestError(f"{where} must have key, label and available_timestamp, and nothing else.", where=where)
-    label = check_value(row["label"], "float64", f"{where}.label")
-    if row["key"] is None or label is None:
-        raise RequestError(f"{where} has a null; a label needs its key and its value.", where=where)
-    available = check_moment(row["available_timestamp"], f"{where}.available_timestamp")
-    return {"key": str(row["key"]), "label": label, "available_timestamp": available.isoformat()}
-
-
-def _error(status: int, code: str, message: str, detail: dict[str, Any]) -> JSONResponse:
-    content = {"error": {"code": code, "message": message, "detail": json.loads(json.dumps(detail, default=str))}}
-    return JSONResponse(content, status_code=status)

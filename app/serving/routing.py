@@ -61,6 +61,26 @@ def candidate_name(model: str) -> str:
     return f"{model}/candidate"
 
 
+def needs_champion(route: Route) -> tuple[str, ...]:
+    """Without this version a champion's replica cannot adopt the route."""
+    return (route.champion,)
+
+
+def needs_nothing(_: Route) -> tuple[str, ...]:
+    """A candidate's replica follows any route."""
+    return ()
+
+
+def wants_prepared(route: Route) -> tuple[str, ...]:
+    """What a champion's replica loads beside the champion."""
+    return (route.prepare,) if route.prepare is not None else ()
+
+
+def wants_candidate(route: Route) -> tuple[str, ...]:
+    """What a candidate's replica loads."""
+    return (route.candidate,) if route.candidate is not None else ()
+
+
 class RoutingTable:
     """Routing epochs and acknowledgements in the state database. Picklable."""
 

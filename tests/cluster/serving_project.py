@@ -1,0 +1,65 @@
+"""A shop that asks whether an item will sell: small enough to serve in a test."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from app.spec import (
+    Analysis,
+    AnalysisMetric,
+    Cases,
+    CsvFiles,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    Label,
+    Project,
+    RolloutPolicy,
+    SetWeight,
+    SklearnModel,
+    Source,
+    Timeline,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+SHOP = Entity("shop", ("shop",))
+STOCK = Source(
+    "stock",
+    CsvFiles("stock.csv"),
+    (Field("shop", "string"), Field("stock", "float64"), Field("at", "timestamp")),
+    key=("shop", "at"),
+    event_timestamp="at",
+)
+ORDERS = Source(
+    "orders",
+    CsvFiles("orders.csv"),
+    (
+        Field("order_id", "string"), Field("shop", "string"), Field("price", "float64"),
+        Field("sold", "int64"), Field("at", "timestamp"),
+    ),
+    key=("order_id",),
+    event_timestamp="at",
+)
+STOCK_VIEW = FeatureView("stock_now", (SHOP,), STOCK, (Field("stock", "float64"),))
+SERVICE = FeatureService("sale", ("stock_now:*",))
+MODEL = SklearnModel("sale", SERVICE, "sklearn.linear_model:LogisticRegression")
+
+PROJECT = Project(
+    name="shop",
+    sources=(STOCK, ORDERS),
+    views=(STOCK_VIEW,),
+    cases=Cases(ORDERS, key="order_id", prediction_timestamp="at", request_fields=(Field("price", "float64"),)),
+    label=Label(ORDERS, "sold"),
+    model=MODEL,
+    baseline=MODEL,
+    timeline=Timeline(START, START + WEEK, START + 2 * WEEK, START + 4 * WEEK),
+    rollout=RolloutPolicy(
+        steps=(SetWeight(50), Analysis()),
+        metrics=(
+            AnalysisMetric("errors", "error_rate", "result <= 0.02", "result > 0.1", min_rows=10, inconclusive_limit=2),
+        ),
+    ),
+)

@@ -1,0 +1,240 @@
+"""A real Serve application behind HAProxy: answers, refusals, candidates that fail, and a whole rollout."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from ray import serve
+from sklearn.linear_model import LogisticRegression
+
+from app.assembly.application import deploy
+from app.features.store import FeatureStore
+from app.foundation.lake import Lake
+from app.foundation.state import StateDatabase
+from app.models.artefact import Inputs
+from app.models.export import save_estimator
+from app.predictionlog.reader import join_labels, read_labels, read_predictions
+from app.predictionlog.shipper import ship_all
+from app.rollout.controller import RolloutController
+from app.rollout.decide import Phase
+from app.serving.haproxy import configuration_folder
+from app.serving.routing import RoutingTable, candidate_name
+from app.settings import Settings, load_settings
+from tests.cluster.serving_project import PROJECT, START
+
+REF = "tests.cluster.serving_project:PROJECT"
+NUM_REPLICAS = 2
+
+
+def save_version(settings: Settings, version: str, *, inputs: tuple[str, ...] = ("price", "stock")) -> None:
+    generator = np.random.default_rng(int(version))
+    rows = generator.normal(size=(200, len(inputs)))
+    estimator = LogisticRegression().fit(rows, rows.sum(axis=1) > 0)
+    folder = settings.artefacts / "shop" / version
+    save_estimator(folder, estimator, "binary", Inputs(inputs, ()), {}, {})
+
+
+def orders(num_rows: int, prefix: str = "o") -> list[dict[str, Any]]:
+    return [{"order_id": f"{prefix}{i}", "shop": f"s{i % 5}", "price": i / num_rows} for i in range(num_rows)]
+
+
+class App:
+    """The running application and what a test needs of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = StateDatabase.open(settings.state_url)
+        self.routing = RoutingTable(self.database)
+        self.http = httpx.Client(base_url=settings.http_url, timeout=30)
+
+    def predict(self, num_rows: int, prefix: str, **more: Any) -> list[dict[str, Any]]:
+        headers = more.pop("headers", None)
+        body = {"entities": orders(num_rows, prefix), **more}
+        response = self.http.post("/v1/predict", json=body, headers=headers)
+        assert response.status_code == 200, response.text
+        predictions: list[dict[str, Any]] = response.json()["predictions"]
+        return predictions
+
+    def route(self, **change: Any) -> None:
+        """Writes the next epoch and waits until it is followed."""
+        epoch = self.routing.current("shop").epoch
+        route = self.routing.write("shop", epoch, champion="1", reason="test", **change)
+        assert self.routing.wait_acknowledged("shop", route.epoch, NUM_REPLICAS, 20)
+        assert self.routing.wait_acknowledged(candidate_name("shop"), route.epoch, 1, 20)
+
+
+@pytest.fixture(scope="module")
+def app(ray_head: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    home: Path = tmp_path_factory.mktemp("serving")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = replace(load_settings({"MILLRACE_HOME": str(home)}, in_job=False), http_port=port)
+    for version in ("1", "2"):
+        save_version(settings, version)
+    save_version(settings, "3", inputs=("price", "colour"))  # asks for a column nobody has: fails on every row
+    store = FeatureStore(PROJECT, settings)
+    store.apply()
+    store.push("stock_now", [{"shop": f"s{i}", "stock": float(i), "at": START} for i in range(5)], to="online")
+    deploy(REF, settings, champion="1", num_replicas=NUM_REPLICAS)
+    yield App(settings)
+    serve.shutdown()
+
+
+def test_answers_with_looked_up_features(app: App) -> None:
+    first, second = (app.predict(5, "a") for _ in range(2))
+    assert [p["key"] for p in first] == ["a0", "a1", "a2", "a3", "a4"]
+    assert first == second
+    assert {(p["version"], p["variant"], p["answered_by"]) for p in first} == {("1", "champion", "champion")}
+    assert len({p["score"] for p in first}) == 5
+
+
+def test_pushed_rows_change_the_answer(app: App) -> None:
+    before = app.predict(1, "push", at=(START + timedelta(days=1)).isoformat())[0]["score"]
+    row = {"shop": "s0", "stock": 9.0, "at": (START + timedelta(hours=1)).isoformat()}
+    response = app.http.post("/v1/features/push", json={"source": "stock", "rows": [row]})
+    assert (response.status_code, response.json()) == (200, {"accepted": 1})
+    for _ in range(4):  # both replicas read the same store
+        after = app.predict(1, "push", at=(START + timedelta(days=1)).isoformat())[0]["score"]
+        assert after != before
+    online = app.http.post("/v1/features/online", json={"entities": [{"shop": "s0"}]}).json()
+    assert online["features"][0]["stock"] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/predict", b"{", 400, "request_malformed"),
+        ("/v1/predict", b'{"entities": [{"order_id": "a", "shop": "s", "price": NaN}]}', 400, "request_malformed"),
+        ("/v1/predict", b'{"entities": [{"order_id": "a", "shop": "s"}]}', 422, "request_invalid"),
+        ("/v1/predict", b'{"entities": [{"order_id": 1, "shop": "s", "price": 1}]}', 422, "request_invalid"),
+        ("/v1/predict", b'{"entities": [], "who": 1}', 422, "request_invalid"),
+        ("/v1/features/push", b'{"source": "nobody", "rows": []}', 404, "name_unknown"),
+        ("/v1/labels", b'{"labels": [{"key": "a"}]}', 422, "request_invalid"),
+        ("/v1/predict", b" " * 9_000_000, 413, "request_too_large"),
+        ("/v1/nothing", b"", 404, "http_error"),
+    ],
+)
+def test_refusals(app: App, path: str, body: bytes, status: int, code: str) -> None:
+    response = app.http.post(path, content=body)
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["code"] == code
+
+
+def test_status_and_health(app: App) -> None:
+    assert app.http.get("/v2/health/live").status_code == 200
+    assert app.http.get("/v2/health/ready").status_code == 200
+    status = app.http.get("/v1/status").json()
+    live = app.routing.acknowledgements("shop")
+    assert len(live) == NUM_REPLICAS
+    assert status["replica_id"] in {a.replica_id for a in live}
+    assert (status["champion"], status["stale"], status["haproxy"]) == ("1", False, True)
+
+
+def test_candidate_answers_its_share_and_champion_the_rest(app: App) -> None:
+    app.route(candidate="2", weight_percent=30.0, rollout_id="share")
+    predictions = app.predict(400, "share")
+    sides = Counter(p["answered_by"] for p in predictions)
+    assert 80 <= sides["candidate"] <= 160
+    assert {(p["version"], p["answered_by"]) for p in predictions} == {("1", "champion"), ("2", "candidate")}
+    again = app.predict(400, "share")
+    assert [p["variant"] for p in again] == [p["variant"] for p in predictions]
+    forced = app.predict(5, "share", headers={"x-millrace-variant": "candidate"})
+    assert {p["version"] for p in forced} == {"2"}
+
+
+def test_failing_candidate_costs_nobody_an_answer(app: App) -> None:
+    app.route(candidate="3", weight_percent=50.0, rollout_id="failing")
+    predictions = app.predict(100, "failing", at=START.isoformat())
+    assert {p["variant"] for p in predictions} == {"champion", "candidate"}
+    assert {(p["version"], p["answered_by"]) for p in predictions} == {("1", "champion")}
+    lake = Lake.open(app.settings)
+    ship_all(lake, app.settings, "shop")
+    rows = read_predictions(lake, "shop", START, START + timedelta(hours=1)).to_pandas()
+    rows = rows[rows["rollout_id"] == "failing"]
+    assert len(rows) == 100
+    assert rows[rows["assigned"] == "candidate"]["error"].notna().all()
+    assert rows[rows["assigned"] == "champion"]["error"].isna().all()
+
+
+def test_candidate_that_does_not_exist(app: App) -> None:
+    app.route(candidate="404", weight_percent=100.0, rollout_id="missing")
+    assert {p["answered_by"] for p in app.predict(10, "missing")} == {"champion"}
+
+
+def test_rollout_under_load_loses_nothing(app: App) -> None:
+    """50%, analysis, promotion while requests keep coming: each is answered, by the version its epoch names."""
+    app.route()
+    controller = RolloutController(app.database, app.routing, PROJECT.rollout, num_replicas=NUM_REPLICAS)
+    rollout = controller.start("shop", "2", START + timedelta(days=1))
+    stop, failed, epochs = threading.Event(), [], Counter[tuple[int, str]]()
+
+    def ask() -> None:
+        with httpx.Client(base_url=app.settings.http_url, timeout=30) as http:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                body = {
+                    "entities": orders(20, f"load{number}-"), "at": (START + timedelta(days=1, hours=1)).isoformat(),
+                    "request_id": f"load-{number}",
+                }
+                response = http.post("/v1/predict", json=body)
+                if response.status_code != 200:
+                    failed.append(response.text)
+                    continue
+                for p in response.json()["predictions"]:
+                    epochs[(response.json()["epoch"], p["version"])] += 1
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        lake = Lake.open(app.settings)
+        empty = read_predictions(lake, "shop", START - timedelta(days=2), START - timedelta(days=1))
+        assert controller.tick(rollout, START + timedelta(days=1), empty) is Phase.PROGRESSING
+        time.sleep(1.5)
+        ship_all(lake, app.settings, "shop")
+        rows = read_predictions(lake, "shop", START + timedelta(days=1), START + timedelta(days=2))
+        seen = join_labels(rows, read_labels(lake, "shop"))
+        assert controller.tick(rollout, START + timedelta(days=1, hours=2), seen) is Phase.HEALTHY
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        asker.join()
+    assert failed == []
+    assert {version for _, version in epochs} == {"1", "2"}
+    assert {p["version"] for p in app.predict(50, "after")} == {"2"}
+    ship_all(lake, app.settings, "shop")
+    logged = read_predictions(lake, "shop", START + timedelta(days=1, hours=1), START + timedelta(days=2))
+    assert logged.num_rows == sum(epochs.values())
+
+
+def test_haproxy_buffers_bodies_and_keeps_to_loopback(app: App) -> None:
+    (configuration,) = configuration_folder(load_settings(in_job=False)).glob("*/haproxy.cfg")
+    text = configuration.read_text()
+    assert "option http-buffer-request" in text
+    assert "retry-on conn-failure empty-response response-timeout" in text
+    binds = [line.split()[1] for line in text.splitlines() if line.split()[:1] == ["bind"]]
+    assert all(bind.startswith("127.0.0.1:") for bind in binds)
+
+
+def test_fifty_rows_are_answered_quickly(app: App) -> None:
+    times = []
+    for number in range(40):
+        started = time.perf_counter()
+        app.predict(50, f"quick{number}-")
+        times.append((time.perf_counter() - started) * 1_000)
+    median_ms = statistics.median(times)
+    print(f"50 rows: median {median_ms:.1f} ms, slowest {max(times):.1f} ms")
+    assert median_ms < 40
