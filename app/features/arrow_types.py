@@ -95,6 +95,14 @@ def to_plain_pandas(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+def from_series(series: pd.Series) -> pa.Array:
+    """A pandas column as Arrow sees it; NaN and NaT are null; moments with a zone become UTC."""
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        moments = pa.array(series.dt.tz_convert(None).to_numpy(), from_pandas=True)
+        return pc.assume_timezone(moments, "UTC")
+    return pa.Array.from_pandas(series)
+
+
 def conform_column(column: pa.ChunkedArray | pa.Array, field: Field, where: str) -> pa.ChunkedArray | pa.Array:
     """One column brought to the declared type of `field`."""
     if pa.types.is_null(column.type):
@@ -193,8 +201,7 @@ def _timestamps(column: pa.ChunkedArray | pa.Array, field: Field, where: str) ->
     bad = texts[parsed.isna() & texts.notna()]
     if len(bad):
         raise _bad_timestamps(field, where, list(bad))
-    naive = pa.array(parsed.dt.tz_convert(None).to_numpy(), from_pandas=True)
-    return pc.assume_timezone(_to_microseconds(naive), "UTC")
+    return _to_microseconds(from_series(parsed))
 
 
 def _to_microseconds(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

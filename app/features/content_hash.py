@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -33,4 +34,10 @@ def row_hashes(table: pa.Table) -> np.ndarray:
     """A 64-bit hash of each row's values (pandas' SipHash, the same in every process)."""
     if table.num_rows == 0:
         return np.zeros(0, np.uint64)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [json.dumps(value, default=str, sort_keys=True) for value in table[field.name].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_timestamp(field.type):
+            table = table.set_column(index, field.name, table[field.name].cast(pa.int64()))
     return np.asarray(pd.util.hash_pandas_object(to_pandas(table), index=False), dtype=np.uint64)

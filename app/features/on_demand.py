@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from app.errors import FeatureStoreError, MissingColumnError
-from app.features.arrow_types import arrow_schema, conform_column, require_columns, to_pandas
+from app.features.arrow_types import arrow_schema, conform_column, from_series, require_columns, to_pandas
 from app.features.references import ReadPlan
 from app.spec import Project
 from app.spec.features import Field, OnDemandFeatureView
@@ -67,6 +67,6 @@ def _call(view: OnDemandFeatureView, inputs: pa.Table) -> dict[str, pa.Array | p
         )
     schema = arrow_schema(view.fields)
     return {
-        f.name: conform_column(pa.Array.from_pandas(result[f.name]), f, where).cast(schema.field(f.name).type)
+        f.name: conform_column(from_series(result[f.name]), f, where).cast(schema.field(f.name).type)
         for f in view.fields
     }

@@ -72,19 +72,19 @@ def put_online(store: OnlineStore, table: str, view: FeatureView, rows: pl.DataF
     rows = rows.with_columns(keys.alias("__key")).drop_nulls("__key")
     if rows.height == 0:
         return
-    times = [rows[c].dt.epoch("us").to_list() for c in (EVENT, AVAILABLE, CREATED)]
-    identities = zip(rows["__key"].to_list(), *times, rows["row_key"].to_list(), strict=True)
+    event, available, created = (rows[c].dt.epoch("us").to_list() for c in (EVENT, AVAILABLE, CREATED))
+    key, row_key = rows["__key"].to_list(), rows["row_key"].to_list()
     if view.aggregations:
         spec = WindowSpec.of(view)
         values = np.column_stack([float_values(rows[c]) for c in spec.columns])
         packed = (row.tobytes() for row in values)
-        store.put_windows(table, [WindowRow(*i, v) for i, v in zip(identities, packed, strict=True)], spec)
+        store.put_windows(table, list(map(WindowRow, key, event, available, created, row_key, packed)), spec)
         return
     features = rows.select(
         pl.col(f.name).dt.epoch("us") if f.dtype == "timestamp" else pl.col(f.name) for f in view.fields
     )
     texts = (json.dumps(values) for values in features.iter_rows())
-    store.put_latest(table, [LatestRow(*i, t) for i, t in zip(identities, texts, strict=True)])
+    store.put_latest(table, list(map(LatestRow, key, event, available, created, row_key, texts)))
 
 
 def newest_for_online(view: FeatureView, rows: pl.DataFrame, until: datetime) -> pl.DataFrame:

@@ -104,7 +104,7 @@ def _cases(project: Project, lake: Lake, start: datetime, end: datetime) -> tupl
         table, columns=list(dict.fromkeys([*wanted, "row_key", "created_timestamp"])), snapshot_id=snapshot_id,
         row_filter=f"{asked} >= '{_iso(start)}' and {asked} < '{_iso(end)}'",
     )
-    return newest_rows(pl.DataFrame(rows)).select(dict.fromkeys(wanted)), snapshot_id
+    return newest_rows(pl.DataFrame(rows)).select(list(dict.fromkeys(wanted))), snapshot_id
 
 
 def _feeds_on_demand(view: Any, views: list[Any]) -> bool:

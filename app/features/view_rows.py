@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from app.errors import FeatureStoreError, SchemaMismatchError
-from app.features.arrow_types import arrow_schema, conform_column, require_columns, to_pandas
+from app.features.arrow_types import arrow_schema, conform_column, from_series, require_columns, to_pandas
 from app.features.keys import row_keys
 from app.features.sources import available_column
 from app.spec.features import FeatureView, Field
@@ -92,7 +92,8 @@ def _row_keys(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> l
     else:
         raise FeatureStoreError(
             f"the transform of feature view {view.name!r} returned rows that cannot be traced to its source's rows: "
-            f"keep the frame's index, or return the source's key columns ({', '.join(view.source.key)}).", view=view.name,
+            f"keep the frame's index, or return the source's key columns ({', '.join(view.source.key)}).",
+            view=view.name,
         )
     repeat = keys.groupby(keys).cumcount().to_numpy()
     return [f"{key}#{n}" if n else str(key) for key, n in zip(keys, repeat, strict=True)]
@@ -100,7 +101,7 @@ def _row_keys(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> l
 
 def _column(series: pd.Series, field: Field, where: str) -> pa.Array | pa.ChunkedArray:
     try:
-        column = pa.Array.from_pandas(series)
+        column = from_series(series)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise SchemaMismatchError(
             f"{where}: column {field.name!r} is declared {field.dtype} but holds mixed values: {error}.",

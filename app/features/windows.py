@@ -187,14 +187,12 @@ def window_partials(
 def finish(function: AggregationFunction, partials: Partials) -> np.ndarray:
     """The aggregate: int64 for `count`, else float64 with NaN where there is none. `std` is the sample's (n - 1)."""
     if function == "count":
-        return partials.count.astype(np.int64)
-    values = _FINISH[function](partials)
-    answer: np.ndarray = np.where(partials.count > 0, values, np.nan)
-    return answer
+        return np.asarray(partials.count, dtype=np.int64)
+    return np.asarray(np.where(partials.count > 0, _FINISH[function](partials), np.nan))
 
 
 def _mean(partials: Partials) -> np.ndarray:
-    return partials.total / np.maximum(partials.count, 1)
+    return np.asarray(partials.total / np.maximum(partials.count, 1))
 
 
 def _std(partials: Partials) -> np.ndarray:

@@ -56,7 +56,8 @@ def test_unreadable_timestamps_are_counted_with_a_sample() -> None:
 
 
 def test_rows_and_tables_give_the_same() -> None:
-    fields = [Field("i", "int64"), Field("f", "float64"), Field("s", "string"), Field("b", "bool"), Field("t", "timestamp")]
+    kinds = {"i": "int64", "f": "float64", "s": "string", "b": "bool", "t": "timestamp"}
+    fields = [Field(name, dtype) for name, dtype in kinds.items()]  # type: ignore[arg-type]
     rows = [
         {"i": 1, "f": 2, "s": "a", "b": True, "t": "2013-01-01T05:00:00Z"},
         {"i": 3.0, "f": float("nan"), "s": None, "b": None},

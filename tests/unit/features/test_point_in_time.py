@@ -46,15 +46,20 @@ def reference(a: Any, b: Any, t: datetime, rows: list[dict[str, Any]], ttl: time
     return best["value"]
 
 
-def join(spine: list[tuple[Any, Any, datetime]], rows: list[dict[str, Any]], ttl: timedelta | None, unit: str) -> list[Any]:
+def join(
+    spine: list[tuple[Any, Any, datetime]], rows: list[dict[str, Any]], ttl: timedelta | None, unit: str
+) -> list[Any]:
     table = pl.DataFrame(rows, schema=SCHEMA)
     times = pl.Series([s[2] for s in spine], dtype=pl.Datetime("us", "UTC")).cast(pl.Datetime(unit, "UTC"))
-    keys = pl.DataFrame({"a": [s[0] for s in spine], "b": [s[1] for s in spine]}, schema={"a": pl.Int64, "b": pl.String})
+    keys = pl.DataFrame([s[:2] for s in spine], schema={"a": pl.Int64, "b": pl.String}, orient="row")
     return as_of_join(times, keys, table, ["a", "b"], ["value"], ttl)["value"].to_list()
 
 
 @settings(max_examples=300, deadline=None)
-@given(SPINE, st.lists(ROW, max_size=25), st.one_of(st.none(), st.integers(0, 5)), st.randoms(), st.sampled_from(["us", "ns"]))
+@given(
+    SPINE, st.lists(ROW, max_size=25), st.one_of(st.none(), st.integers(0, 5)), st.randoms(),
+    st.sampled_from(["us", "ns"]),
+)
 def test_equals_reference_in_any_order(spine, rows, ttl_us, random, unit) -> None:
     ttl = None if ttl_us is None else timedelta(microseconds=ttl_us)
     expected = [reference(*s, rows, ttl) for s in spine]

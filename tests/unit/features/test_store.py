@@ -1,0 +1,187 @@
+"""The store on a small project: what is trained on equals what is served, versions, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from app.errors import FeatureStoreError, MissingColumnError, SchemaMismatchError, UnknownNameError
+from app.features.historical import BUCKETS_ABOVE_ROWS
+from app.features.join_view import join_in_buckets, join_view
+from app.features.store import FeatureStore
+from app.settings import Settings
+from app.spec import FeatureView
+from tests.unit.features import shop
+
+
+@pytest.fixture
+def store(settings: Settings) -> FeatureStore:
+    """Applied, with all sales and prices in the views' tables."""
+    store = FeatureStore(shop.PROJECT, settings)
+    store.apply()
+    for view in ("turnover", "last_sale"):
+        store.push(view, shop.sales_frame(), to="offline")
+    store.push("price", shop.prices_frame(), to="offline")
+    return store
+
+
+def spine() -> pd.DataFrame:
+    cases = shop.cases_frame().rename(columns={"asked_at": "event_timestamp"})
+    return cases[["case_id", "shop", "sku", "quantity", "event_timestamp"]].sort_values("event_timestamp")
+
+
+def test_served_values_equal_trained_values(store: FeatureStore) -> None:
+    """Bit for bit, while rows arrive between the questions, the last three of them late and twice."""
+    asked = spine()
+    expected = store.get_historical_features(asked, shop.SERVICE).table.to_pylist()
+    questions = asked.drop(columns="event_timestamp").to_dict("records")
+    before = expected[30]["event_timestamp"].replace(tzinfo=UTC)
+    store.load_online(before)
+    sales, prices = shop.sales_frame(), shop.prices_frame()
+    num_compared = 0
+    for question, answer in zip(questions[31:], expected[31:], strict=True):
+        at = answer["event_timestamp"].replace(tzinfo=UTC)
+        known = pd.to_datetime(sales["known_at"], utc=True)
+        for source, news in (
+            ("sales", sales[(known > before) & (known <= at)].sample(frac=1, random_state=0)),
+            ("sales", sales[known <= at].tail(3)),
+            ("prices", prices[(prices["since"] > before) & (prices["since"] <= at)]),
+        ):
+            store.push_source(source, news.to_dict("records"))
+        before = at
+        (served,) = store.get_online_features(shop.SERVICE, [question], at=at)
+        assert {name: served[name] for name in served} == {name: answer[name] for name in served}
+        num_compared += sum(value is not None for value in served.values())
+    assert num_compared > 500
+
+
+def test_one_batch_equals_single_questions(store: FeatureStore) -> None:
+    until = shop.BASE + timedelta(days=8, minutes=7)
+    store.load_online(until)
+    rows = [{"shop": s, "sku": k, "quantity": 1} for s in ("a", "b", "a:b", "x", None) for k in (1, 2, 4, None)]
+    together = store.get_online_features(shop.SERVICE, rows, at=until)
+    assert together == [store.get_online_features(shop.SERVICE, [row], at=until)[0] for row in rows]
+    historical = store.get_historical_features(
+        pa.table(
+            {
+                "shop": [r["shop"] for r in rows], "sku": [r["sku"] for r in rows], "quantity": [1] * len(rows),
+                "event_timestamp": pa.array([until] * len(rows), pa.timestamp("us", "UTC")),
+            }
+        ),
+        shop.SERVICE,
+    )
+    assert together == historical.table.drop_columns(["event_timestamp"]).to_pylist()
+    assert together[3]["amount_count_1d"] is None
+    assert together[12]["amount_count_1d"] == 0
+
+
+@pytest.mark.parametrize("view", [shop.TURNOVER, shop.PRICE, shop.LAST_SALE], ids=lambda v: v.name)
+@pytest.mark.parametrize("num_buckets", [1, 2, 7, 200])
+def test_buckets_do_not_change_the_result(store: FeatureStore, view: FeatureView, num_buckets: int) -> None:
+    rows = pl.DataFrame(store.lake.read(f"shop.fv_{view.name}_v1"))
+    asked = pl.DataFrame(spine()).select("shop", pl.col("sku").cast(pl.Int64), "event_timestamp")
+    times, keys = asked["event_timestamp"].dt.replace_time_zone("UTC"), asked.select(view.join_keys)
+    whole = join_view(view, view.feature_fields, times, keys, rows)
+    split = join_in_buckets(
+        view, times, keys, rows.sample(fraction=1, shuffle=True, seed=num_buckets), num_buckets,
+        lambda buckets: [join_view(view, view.feature_fields, *bucket) for bucket in buckets],
+    )
+    assert split.equals(whole)
+    assert asked.height < BUCKETS_ABOVE_ROWS
+
+
+def test_the_spine_comes_back_as_it_was(store: FeatureStore) -> None:
+    asked = pd.concat([spine(), spine().head(3)]).assign(note=[{"any": "thing"}] * 123)
+    found = store.get_historical_features(asked, ["price:price"]).to_pandas()
+    assert found["case_id"].to_list() == asked["case_id"].to_list()
+    assert list(found.columns) == [*asked.columns, "price"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_units_and_zones_of_the_spine(store: FeatureStore, unit: str, zone: str | None) -> None:
+    moments = pd.Series([datetime(2013, 1, 5), datetime(2013, 1, 4, 23, 59, 59)]).dt.tz_localize("UTC")
+    moments = moments.dt.tz_convert(zone) if zone else moments.dt.tz_localize(None)
+    asked = pd.DataFrame({"sku": [1, 1], "event_timestamp": moments.astype(moments.dt.as_unit(unit).dtype)})
+    assert store.get_historical_features(asked, ["price:price"]).table["price"].to_pylist() == [None, 103]
+
+
+def test_as_of_reproduces_what_the_system_knew(store: FeatureStore) -> None:
+    asked = spine()
+    first = store.get_historical_features(asked, shop.SERVICE).table
+    known = datetime.now(UTC)
+    store.push("turnover", shop.sales_frame().assign(amount=1_000.0), to="offline")
+    assert not store.get_historical_features(asked, shop.SERVICE).table.equals(first)
+    assert store.get_historical_features(asked, shop.SERVICE, as_of=known).table.equals(first)
+
+
+def test_versions_follow_meaning(settings: Settings, store: FeatureStore) -> None:
+    described = dataclasses.replace(shop.PRICE, description="in cents", owner="sales team")
+    project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, described, shop.LAST_SALE))
+    assert FeatureStore(project, settings).plan() == []
+    changed = dataclasses.replace(shop.PRICE, ttl=timedelta(days=3))
+    project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, changed, shop.LAST_SALE))
+    newer = FeatureStore(project, settings)
+    assert [str(c) for c in newer.plan()] == ["price: new version, version 2 (ttl_us changed); read by buying"]
+    newer.apply()
+    assert [(v["version"], v["active"]) for v in newer.versions("price")] == [(1, False), (2, True)]
+    newer.push("price", shop.prices_frame().head(1), to="offline")
+    asked = pd.DataFrame({"sku": [1], "event_timestamp": [shop.BASE + timedelta(days=2, hours=12)]})
+    both = newer.get_historical_features(asked, ["price:price", "price@v1:price"], full_feature_names=True)
+    assert both.table.select(["price__price", "price_v1__price"]).to_pylist() == [
+        {"price__price": 100, "price_v1__price": 102}
+    ]
+    newer.rollback("price", 1)
+    assert newer.get_historical_features(asked, ["price:price"]).table["price"].to_pylist() == [102]
+
+
+@pytest.mark.parametrize(
+    ("features", "error", "message"),
+    [
+        (["prize:price"], UnknownNameError, "has no feature view 'prize'; it has: turnover, price"),
+        (["price:prize"], UnknownNameError, "has no feature 'prize'; it has: price"),
+        (["price@v9:price"], UnknownNameError, "has no version 9; it has: 1"),
+        (["price"], UnknownNameError, "no feature reference"),
+        (["price:price", "price@v1:price"], FeatureStoreError, "second column 'price'"),
+        (["purchase:purchase"], FeatureStoreError, "needs 'quantity'"),
+    ],
+)
+def test_what_cannot_be_read(store: FeatureStore, features: list[str], error: type[Exception], message: str) -> None:
+    asked = pd.DataFrame({"sku": [1], "event_timestamp": [shop.BASE]})
+    for read in (
+        lambda: store.get_historical_features(asked, features),
+        lambda: store.get_online_features(features, [{"sku": 1}]),
+    ):
+        with pytest.raises(error, match=message):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [({}, MissingColumnError), ({"sku": "one"}, SchemaMismatchError), ({"sku": 1.5}, SchemaMismatchError)],
+)
+def test_keys_that_cannot_be_looked_up(store: FeatureStore, row: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match="'sku'"):
+        store.get_online_features(["price:price"], [row])
+    asked = pd.DataFrame([{**row, "event_timestamp": shop.BASE}])
+    with pytest.raises(error, match="'sku'"):
+        store.get_historical_features(asked, ["price:price"])
+
+
+def test_unregistered_views_say_what_to_do(settings: Settings) -> None:
+    with pytest.raises(FeatureStoreError, match=r"Run store\.apply\(\)"):
+        FeatureStore(shop.PROJECT, settings).get_online_features(["price:price"], [{"sku": 1}])
+
+
+def test_refused_rows_are_reported_and_kept(store: FeatureStore) -> None:
+    row = shop.sales_frame().head(1).assign(amount=-5.0)
+    result = store.push("turnover", row)
+    assert (result.accepted, result.refused) == (0, ("amount is below 0",))
+    kept = store.lake.read("shop.quarantine").to_pylist()
+    assert [r["reason"] for r in kept if '"amount": -5.0' in r["row"]] == ["amount is below 0"]
