@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import polars as pl
+
 from app.assembly.application import deploy
 from app.assembly.report import write_run_report
 from app.pipeline.fit import sweep_parameters, train_first
@@ -44,6 +46,8 @@ def deploy_champion(session: Session) -> None:
             if session.run.output("deploy") is None:
                 _install_first_champion(session, version)
             route = deploy(session.project_ref, session.settings)
+            if session.run.output("deploy") is None:
+                _end_rollout_left_over(session)
             step.advance(1, f"version {route.champion} answers at {session.settings.http_url}")
         return {"version": version}
 
@@ -51,14 +55,15 @@ def deploy_champion(session: Session) -> None:
 
 
 def _install_first_champion(session: Session, version: str) -> None:
-    """A new run begins with its own first model; a rollout left by an earlier run is given up."""
     model, routing = session.project.name, RoutingTable(session.database)
-    begin = session.project.timeline.validation_end
-    controller = RolloutController(session.database, routing, session.project.rollout, replica_timeout_s=0.0)
-    left = controller.record.in_flight(model)
-    if left is not None:
-        controller.abort(left.rollout_id, "a new run begins", begin)
     route = routing.find(model)
-    routing.write(
-        model, 0 if route is None else route.epoch, champion=version, reason=f"first model of {session.run_id}"
-    )
+    epoch = 0 if route is None else route.epoch
+    routing.write(model, epoch, champion=version, reason=f"first model of {session.run_id}")
+
+
+def _end_rollout_left_over(session: Session) -> None:
+    """A rollout that an earlier run left finds its champion replaced and aborts."""
+    controller = RolloutController(session.database, RoutingTable(session.database), session.project.rollout)
+    left = controller.record.in_flight(session.project.name)
+    if left is not None:
+        controller.tick(left.rollout_id, session.project.timeline.validation_end, pl.DataFrame())
