@@ -69,7 +69,7 @@ class ProfileCollector:
 
 def start_profiler(model: str, origin: datetime, window: timedelta) -> ActorHandle[ProfileCollector]:
     """The model's profiler, started when there is none; it outlives its starter until killed."""
-    actor = ray.remote(num_cpus=0, max_restarts=-1)(ProfileCollector)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(ProfileCollector)
     options = actor.options(name=profiler_name(model), lifetime="detached", get_if_exists=True)
     handle: ActorHandle[ProfileCollector] = options.remote(origin, window)
     return handle

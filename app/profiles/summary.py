@@ -53,8 +53,8 @@ class ColumnSummary:
         """Rows below the first edge, between edges, and from the last one on [len(edges) + 1]."""
         if self._sketch is None or self._sketch.is_empty():
             return np.zeros(len(edges) + 1)
-        shares: Floats = np.array(self._sketch.get_pmf(list(edges)))
-        return shares * self._sketch.get_n()
+        counts: Floats = np.array(self._sketch.get_pmf(list(edges))) * self._sketch.get_n()
+        return counts
 
     def categories(self) -> dict[str, float]:
         """Estimated rows by category, most frequent first."""

@@ -14,7 +14,9 @@ SMOOTHING = 0.5  # rows added to each bin, so that an empty bin is not infinitel
 
 def shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Smoothed share of rows per bin."""
-    return (counts + SMOOTHING) / (counts + SMOOTHING).sum()
+    smoothed = counts + SMOOTHING
+    total: np.float64 = smoothed.sum()
+    return smoothed / total
 
 
 def psi(reference: npt.NDArray[np.float64], current: npt.NDArray[np.float64]) -> float:
