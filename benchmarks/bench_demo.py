@@ -1,6 +1,6 @@
 """How long the demo takes, by step: `make bench-demo` (QUICK=1: the tiny project instead of the flights).
 
-Runs the whole loop in a fresh home and reads the seconds of each step from the run's own record. The peer is the issue's
+Runs the whole loop in a fresh home and reads the seconds of each step from the run's own record. The peer is the
 budget of 10 minutes, so `ratio` is budget over measured: higher is better.
 """
 

@@ -1,8 +1,8 @@
 """Labelled rows of past stretches, joined once and kept as files beside their manifest.
 
-A stretch is joined with every label ingested by then and cut by label availability when it is read, so the loop never
-joins the same rows twice and a training set for `T` still sees only what was known by `T`. Labels ingested after a stretch
-was joined are not in it: a new run joins afresh.
+A stretch is joined with every label ingested by then and cut by label availability when it is read, so the loop
+never joins the same rows twice and a training set for `T` still sees only what was known by `T`. Labels ingested
+after a stretch was joined are not in it: a new run joins afresh.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pandas as pd
 
 from app.features.training_set import LABEL_AVAILABLE, TrainingSet, training_set
 from app.pipeline.session import Session
-
 
 
 def labelled_rows(session: Session, boundaries: Sequence[datetime], available_by: datetime) -> TrainingSet:
