@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import sqlalchemy as sa
+from ray.data.expressions import Expr, col, lit
 
 from app.features.arrow_types import TIMESTAMP, arrow_schema
 from app.features.ingest import CREATED, raw_table
@@ -56,7 +57,7 @@ class Backfill:
             UnknownNameError: the source has not been ingested.
         """
         available = available_column(view.source)
-        stretch = f"{available} > '{start.isoformat()}' and {available} <= '{end.isoformat()}'"
+        stretch = (col(available) > lit(start)) & (col(available) <= lit(end))
         return self._write(view, version, start, end, stretch, f"{start.isoformat()}/{end.isoformat()}", run_id)
 
     def materialize_incremental(
@@ -67,17 +68,17 @@ class Backfill:
         if last is None:
             return self.materialize(view, version, BEGINNING, end, run_id)
         available = available_column(view.source)
-        new = f"{available} > '{last.end.isoformat()}'"
+        new = col(available) > lit(last.end)
         raw = raw_table(self._project, view.source)
         if last.snapshot_id is not None:
             seen = self._lake.properties(raw, last.snapshot_id).get(CREATED)
-            new = new if seen is None else f"({new} or {CREATED} > '{seen}')"
-        stretch = f"{available} <= '{end.isoformat()}' and {new}"
+            new = new if seen is None else new | (col(CREATED) > lit(datetime.fromisoformat(seen)))
+        stretch = (col(available) <= lit(end)) & new
         start = min(last.end, end)
         return self._write(view, version, start, end, stretch, f"{start.isoformat()}/{end.isoformat()}+late", run_id)
 
     def _write(
-        self, view: FeatureView, version: int, start: datetime, end: datetime, stretch: str,
+        self, view: FeatureView, version: int, start: datetime, end: datetime, stretch: Expr,
         name: str, run_id: str,
     ) -> MaterializeResult:
         raw, table = raw_table(self._project, view.source), view_table(self._project, view.name, version)
@@ -99,9 +100,10 @@ class Backfill:
         def stamp(rows: pa.Table) -> pa.Table:
             return rows.append_column(CREATED, pa.array([created] * rows.num_rows, TIMESTAMP))
 
-        source_rows = self._lake.dataset(raw, row_filter=stretch, snapshot_id=raw_snapshot)
-        mapped = source_rows.map_batches(to_view, batch_format="pyarrow", batch_size=None)
-        rows = map_settled(settle(mapped, arrow_schema(stored_fields(view))), stamp)
+        with original_errors():
+            source_rows = self._lake.dataset(raw, snapshot_id=raw_snapshot).filter(expr=stretch)
+            mapped = source_rows.map_batches(to_view, batch_format="pyarrow", batch_size=None)
+            rows = map_settled(settle(mapped, arrow_schema(stored_fields(view))), stamp)
         num_rows = int(rows.num_rows if isinstance(rows, pa.Table) else rows.count())
         marks = {MARK: mark, "run_id": run_id, "raw_snapshot_id": str(raw_snapshot), CREATED: created.isoformat()}
         with original_errors():

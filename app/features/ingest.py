@@ -59,7 +59,8 @@ def ingest(
     Raises:
         DataError: the data is not as declared; nothing is written.
     """
-    settled = settle(source_dataset(source, lake), arrow_schema(source.fields))
+    with original_errors():
+        settled = settle(source_dataset(source, lake), arrow_schema(source.fields))
     digest = content_hash(_tables(settled))
     if progress_step is not None:
         progress_step.note(f"{source.name}: content {digest}")

@@ -76,16 +76,11 @@ def _paths(path: str, source: Source) -> str | list[str]:
 
 
 def settle(dataset: ray.data.Dataset, schema: pa.Schema) -> pa.Table | ray.data.Dataset:
-    """Runs a dataset once: gathered as one table when it is small, else kept in the cluster's object store.
-
-    Raises:
-        MillraceError: what a worker raised on purpose, as it was raised.
-    """
-    with original_errors():
-        done = dataset.materialize()
-        if done.size_bytes() > SMALL_BYTES:
-            return done
-        blocks = [block for block in ray.get(done.to_arrow_refs()) if block.num_rows]
+    """Runs a dataset once: gathered as one table when it is small, else kept in the cluster's object store."""
+    done = dataset.materialize()
+    if done.size_bytes() > SMALL_BYTES:
+        return done
+    blocks = [block for block in ray.get(done.to_arrow_refs()) if block.num_rows]
     return pa.concat_tables([block.select(schema.names).cast(schema) for block in blocks] or [schema.empty_table()])
 
 
@@ -100,24 +95,26 @@ def map_settled(
 
 @contextmanager
 def original_errors() -> Iterator[None]:
-    """Turns Ray's wrapping of an error from a worker back into the error that was raised there."""
+    """Turns Ray's wrapping of an error from a worker back into the error that was raised there.
+
+    Datasets must be declared and run inside: whether Ray keeps the original is fixed when a dataset is declared.
+    """
+    context = ray.data.DataContext.get_current()
+    before = context.raise_original_map_exception
+    context.raise_original_map_exception = True
     try:
         yield
-    except (RayTaskError, ray.exceptions.UserCodeException) as error:
-        for cause in _causes(error):
-            if isinstance(cause, MillraceError):
-                raise cause from None
-            if isinstance(cause, pa.ArrowInvalid):
-                raise SchemaMismatchError(
-                    f"the data cannot be read as declared: {cause}. Correct the data or the declared types."
-                ) from error
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, MillraceError):
+            raise cause from None
+        if isinstance(cause, pa.ArrowInvalid):
+            raise SchemaMismatchError(
+                f"the data cannot be read as declared: {cause}. Correct the data or the declared types."
+            ) from error
         raise
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    finally:
+        context.raise_original_map_exception = before
 
 
 def raw_schema(source: Source) -> pa.Schema:
