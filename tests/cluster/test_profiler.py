@@ -1,0 +1,28 @@
+"""The profiler as an actor: found by name, fed without waiting, windows by event time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import ray
+
+from app.monitoring.profiler import profiler_name, start_profiler
+from app.profiles import summary
+
+START = datetime(2013, 9, 1, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+
+def test_rows_of_many_callers_land_in_their_windows(ray_head: object) -> None:
+    started = start_profiler("profiled", START, WEEK)
+    found = ray.get_actor(profiler_name("profiled"))
+    for day in range(14):
+        found.observe.remote(START + timedelta(days=day), {"x": [1.0, None, 3.0], "kind": ["a", "b", "a"]})
+    again = start_profiler("profiled", START, WEEK)
+    profile = ray.get(again.profile.remote(START, START + WEEK))
+    columns = summary(profile)
+    assert (columns["x"].count, columns["x"].nulls) == (21, 7)
+    assert columns["kind"].categories() == {"a": 14.0, "b": 7.0}
+    ray.get(started.reset.remote(START + WEEK))
+    assert ray.get(started.profile.remote(START + WEEK, START + 2 * WEEK)) is None
+    ray.kill(started)
