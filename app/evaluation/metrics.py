@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 Metric = Callable[[Floats, Floats], float]
@@ -26,20 +25,21 @@ def roc_auc(label: Floats, score: Floats) -> float:
     negatives = len(label) - positives
     if not positives or not negatives:
         return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[label == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    hits, last = _hits_by_score(label, score)
+    first = np.append(0, last[:-1] + 1)
+    rank = (first + last) / 2 + 1  # shared by all rows of one score
+    rank_sum = float((np.diff(np.append(0.0, hits)) * rank).sum())
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
 def pr_auc(label: Floats, score: Floats) -> float:
     """Average precision: precision summed over the steps in recall."""
     if not label.sum():
         return float("nan")
-    order = np.argsort(-score, kind="stable")
-    ordered, scores = label[order], score[order]
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    hits = np.cumsum(ordered)[last]
-    precision, recall = hits / (last + 1), hits / label.sum()
-    return float((np.diff(np.append(0.0, recall)) * precision).sum())
+    hits, last = _hits_by_score(label, score)
+    hits_above = (hits[-1] - np.append(0.0, hits[:-1]))[::-1]  # from the highest score down
+    called = (len(label) - np.append(0, last[:-1] + 1))[::-1]
+    return float((np.diff(np.append(0.0, hits_above)) * hits_above / called).sum() / hits[-1])
 
 
 def log_loss(label: Floats, score: Floats) -> float:
@@ -102,6 +102,14 @@ def r2(label: Floats, score: Floats) -> float:
     """Share of the label's variance that is explained."""
     variance = float(np.var(label))
     return 1.0 - mse(label, score) / variance if variance else float("nan")
+
+
+def _hits_by_score(label: Floats, score: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """By rising score, each once: positives up to it, and the last position that has it. Fast on sorted rows."""
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    return np.cumsum(label[order])[last], last
 
 
 METRICS: dict[str, Metric] = {

@@ -25,7 +25,16 @@ from app.models.transform import Transform, category_text, numeric_matrix
 from app.spec.models import Task
 
 MANIFEST, ONNX, SKOPS = "model.json", "model.onnx", "model.skops"
-TRUSTED_PREFIXES = ("sklearn.", "numpy.", "scipy.", "builtins.")
+# What scikit-learn's estimators hold beyond what skops itself trusts; each was read and does nothing but compute.
+TRUSTED_TYPES = frozenset(
+    {
+        "functools.partial",  # skops asks for the function inside by its own name
+        "numpy.dtype",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils.validation.check_array",
+    }
+)
 EXPORT_TOLERANCE = 1e-5
 Scores = npt.NDArray[np.float64]
 
@@ -41,6 +50,14 @@ class Inputs:
     def numeric(self) -> tuple[str, ...]:
         """The columns that are not categorical."""
         return tuple(n for n in self.feature_names if n not in self.categorical)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The scale a network learned the label on: `(label - mean) / scale`. Binary labels are as they are."""
+
+    mean: float = 0.0
+    scale: float = 1.0
 
 
 def seal(folder: Path, kind: str, task: Task, inputs: Inputs, metadata: Mapping[str, Any]) -> None:
@@ -81,6 +98,7 @@ class ServableModel:
         if self.kind == "torch":
             self._transform = Transform.load(folder)
             self._session = _onnx_session(folder / ONNX)
+            self._target = Target(**self.metadata["target"])
         else:
             self._estimator = _load_estimator(folder / SKOPS)
 
@@ -123,17 +141,17 @@ class ServableModel:
             return np.zeros(0)
         if self.kind == "torch":
             numeric, codes = self._transform.apply(frame)
-            return to_scores(run_onnx(self._session, numeric, codes), self.task)
+            return to_scores(run_onnx(self._session, numeric, codes), self.task, self._target)
         matrix = estimator_matrix(frame, self.inputs, self.metadata["vocabularies"])
         if self.task == "binary":
             return np.asarray(self._estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
         return np.asarray(self._estimator.predict(matrix), dtype=np.float64)
 
 
-def to_scores(outputs: npt.NDArray[Any], task: Task) -> Scores:
-    """Network outputs [B] as scores: a sigmoid for binary tasks."""
+def to_scores(outputs: npt.NDArray[Any], task: Task, target: Target) -> Scores:
+    """Network outputs [B] as scores: a sigmoid for binary tasks, else in the label's unit."""
     values = outputs.astype(np.float64)
-    return 1.0 / (1.0 + np.exp(-values)) if task == "binary" else values
+    return 1.0 / (1.0 + np.exp(-values)) if task == "binary" else values * target.scale + target.mean
 
 
 def run_onnx(session: onnxruntime.InferenceSession, numeric: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -152,9 +170,13 @@ def _onnx_session(path: Path) -> onnxruntime.InferenceSession:
 
 def _load_estimator(path: Path) -> Any:
     types = skops.io.get_untrusted_types(file=path)
-    foreign = [t for t in types if not t.startswith(TRUSTED_PREFIXES)]
+    foreign = [t for t in types if t not in TRUSTED_TYPES]
     if foreign:
-        raise ModelError(f"{path} holds types outside scikit-learn and numpy: {', '.join(foreign)}.", types=foreign)
+        raise ModelError(
+            f"{path} holds types that are not trusted: {', '.join(foreign)}. Use another estimator, or read what "
+            "they do and add them to TRUSTED_TYPES in app/models/artefact.py.",
+            types=foreign,
+        )
     return skops.io.load(path, trusted=types)
 
 

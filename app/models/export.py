@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import skops.io
 import torch
 
 from app.errors import ModelError
-from app.models.artefact import EXPORT_TOLERANCE, ONNX, SKOPS, Inputs, ServableModel, run_onnx, seal
+from app.models.artefact import EXPORT_TOLERANCE, ONNX, SKOPS, Inputs, ServableModel, Target, run_onnx, seal
 from app.models.transform import Transform
 from app.spec.models import Task
 
@@ -29,6 +30,7 @@ def save_torch(
     inputs: Inputs,
     sample: pd.DataFrame,
     metadata: Mapping[str, Any],
+    target: Target = Target(),
 ) -> Path:
     """Exports a torch module to ONNX in `folder`, compares both on `sample`, seals.
 
@@ -62,12 +64,12 @@ def save_torch(
     difference = float(np.abs(run_onnx(session, numeric, codes) - expected).max())
     if not difference <= EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ModelError(
-            f"the exported model differs from the trained one by {difference:g} on {len(sample)} rows; expected at most "
+            f"the exported model differs from the trained one by {difference:g}; expected at most "
             f"{EXPORT_TOLERANCE:g}.",
             difference=difference,
         )
     transform.save(folder)
-    seal(folder, "torch", task, inputs, metadata)
+    seal(folder, "torch", task, inputs, {**metadata, "target": asdict(target)})
     return folder
 
 

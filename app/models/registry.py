@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.time import get_current_time_millis
 
 from app.errors import UnknownNameError
+from app.models.artefact import MANIFEST
 from app.settings import Settings
 
 ARTIFACT_PATH = "model"
+SEAL = "seal_sha256"  # tag: hash of the manifest, which holds the hashes of all files
 MAX_TAG_CHARACTERS = 5_000
 MAX_PARAM_CHARACTERS = 6_000
 
@@ -41,6 +43,8 @@ class ModelRegistry:
     ) -> str:
         """Records `folder` as the next version of `name` and gives the version.
 
+        Repeating a registration that was cut off gives the version there is: one per model, run_id and content.
+
         Args:
             name: model name, the project's.
             folder: a sealed artefact; it is copied.
@@ -50,6 +54,9 @@ class ModelRegistry:
             provenance: everything needed to make it again, kept as `provenance.json` beside the model.
         """
         client = self._connected()
+        tags = {**tags, SEAL: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}
+        if (known := self._registered(name, tags)) is not None:
+            return known
         experiment = client.get_experiment_by_name(name)
         experiment_id = (
             experiment.experiment_id
@@ -57,7 +64,7 @@ class ModelRegistry:
             else client.create_experiment(name, artifact_location=(self._settings.home / "mlartifacts" / name).as_uri())
         )
         run = client.create_run(experiment_id, run_name=tags.get("purpose"))
-        now_ms = get_current_time_millis()
+        now_ms = time.time_ns() // 1_000_000
         client.log_batch(
             run.info.run_id,
             metrics=[Metric(k, float(v), now_ms, 0) for k, v in metrics.items()],
@@ -79,6 +86,11 @@ class ModelRegistry:
         version = client.create_model_version(name, source, run.info.run_id, tags=dict(tags))
         return str(version.version)
 
+    def _registered(self, name: str, tags: Mapping[str, str]) -> str | None:
+        found = self._connected().search_model_versions(f"name = '{name}' AND tag.{SEAL} = '{tags[SEAL]}'")
+        same = [v.version for v in found if v.tags.get("run_id") == tags.get("run_id")]
+        return str(same[0]) if same else None
+
     def folder(self, name: str, version: str) -> Path:
         """The version's files on this host, fetched once and moved into place whole.
 
@@ -96,11 +108,13 @@ class ModelRegistry:
             ) from error
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            fetched = self._connected().download_artifacts(found.run_id, ARTIFACT_PATH, scratch)
+            fetched = Path(self._connected().download_artifacts(str(found.run_id), ARTIFACT_PATH, scratch))
             try:
-                shutil.move(fetched, target)
-            except FileExistsError:
-                return target  # another process of this host was first
+                fetched.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+                # else another process of this host was first with the same files
         return target
 
     def set_alias(self, name: str, alias: str, version: str) -> None:

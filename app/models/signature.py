@@ -11,8 +11,8 @@ from app.spec.models import Task
 class Signature:
     """Inputs after the transform.
 
-    `num_numeric`: F, columns of the float matrix (values and missing flags). `cardinalities` [C]: number of codes of each
-    categorical input, 0 being unknown, rare or null.
+    `num_numeric`: F, columns of the float matrix (values and missing flags). `cardinalities` [C]: number of codes of
+    each categorical input, 0 being unknown, rare or null.
     """
 
     num_numeric: int

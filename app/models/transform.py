@@ -1,7 +1,8 @@
 """The one transform of training and serving: fitted on training rows only, stored as JSON, applied by the same code.
 
-Numbers are standardised and clipped; a null becomes 0 with a flag of its own where training had nulls. Categories become codes by
-falling frequency; 0 stands for unknown, rare and null. Legend: B = rows, F = numeric outputs, C = categories.
+Numbers are standardised and clipped; a null becomes 0 with a flag of its own where training had nulls. Categories
+become codes by falling frequency; 0 stands for unknown, rare and null. Legend: B = rows, F = numeric outputs,
+C = categories.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ class Transform:
         for name in categorical:
             counts = category_text(frame[name]).value_counts()
             kept = counts[counts >= min(MIN_COUNT, max(1, len(frame) // 100))]
-            vocabularies.append(tuple(sorted(kept.index, key=lambda text, c=counts: (-c[text], text))))
+            vocabularies.append(tuple(by_frequency(kept)))
         return cls(
             tuple(numeric),
             tuple(categorical),
             tuple(map(float, mean)),
             tuple(map(float, scale)),
-            tuple(n for n, any_missing in zip(numeric, missing.any(axis=0), strict=True) if any_missing),
+            tuple(n for n, any_missing in zip(numeric, np.atleast_1d(missing.any(axis=0)), strict=True) if any_missing),
             tuple(vocabularies),
         )
 
@@ -118,6 +119,15 @@ def numeric_matrix(frame: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.
                 f"column {name!r} should be numeric: {error}. Declare it categorical or send numbers.", column=name
             ) from error
     return np.column_stack(columns) if columns else np.zeros((len(frame), 0))
+
+
+def by_frequency(counts: pd.Series) -> list[str]:
+    """Categories by falling count, equal counts by name, so that the order never depends on the rows' order.
+
+    >>> by_frequency(pd.Series({"b": 2, "a": 2, "c": 9}))
+    ['c', 'a', 'b']
+    """
+    return [text for _, text in sorted((-int(count), str(text)) for text, count in counts.items())]
 
 
 def category_text(column: pd.Series) -> pd.Series:

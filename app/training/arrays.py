@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from app.errors import TrainingError
-from app.features.training_set import TrainingSet
-from app.models.artefact import Inputs
+from app.models.artefact import Inputs, Target
 from app.models.transform import Transform
-from app.spec.models import Task
+from app.spec.models import Model, Task
+
+if TYPE_CHECKING:
+    from app.features.training_set import TrainingSet  # heavy; workers never need it
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,25 @@ class Arrays:
         return Arrays(self.numeric[rows], self.codes[rows], self.label[rows])
 
 
-def inputs_of(rows: TrainingSet) -> Inputs:
-    """Columns of a training set that a model reads."""
-    return Inputs(tuple(rows.feature_names), tuple(rows.categorical))
+def inputs_of(model: Model, rows: TrainingSet) -> Inputs:
+    """Columns of a training set that `model` reads; which are categories is the model's own declaration."""
+    names = tuple(rows.feature_names)
+    return Inputs(names, tuple(name for name in model.categorical if name in names))
 
 
-def to_arrays(transform: Transform, frame: pd.DataFrame) -> Arrays:
-    """Applies the transform."""
+def target_of(frame: pd.DataFrame, task: Task) -> Target:
+    """The scale a network learns the label on; a label that never varies keeps its unit."""
+    if task == "binary":
+        return Target()
+    label = frame["label"].to_numpy(dtype=np.float64)
+    return Target(float(label.mean()), float(label.std()) or 1.0)
+
+
+def to_arrays(transform: Transform, frame: pd.DataFrame, target: Target) -> Arrays:
+    """Applies the transform to the inputs and the scale to the label."""
     numeric, codes = transform.apply(frame)
-    return Arrays(numeric, codes, frame["label"].to_numpy(dtype=np.float32))
+    label = (frame["label"].to_numpy(dtype=np.float64) - target.mean) / target.scale
+    return Arrays(numeric, codes, label.astype(np.float32))
 
 
 def check_trainable(frame: pd.DataFrame, task: Task, where: str) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 EXTENSIONS = Path(sys.prefix) / "torch_extensions"
+STALE_AFTER_S = 300.0  # a compilation takes about 80 s on two cores
 
 
 def prepare_process(*, use_gpu: bool) -> None:
@@ -24,8 +26,9 @@ def prepare_process(*, use_gpu: bool) -> None:
 
 
 def clear_stale_locks() -> list[Path]:
-    """Removes locks of compilations that were killed; gives those removed."""
-    stale = sorted(EXTENSIONS.rglob("lock")) if EXTENSIONS.exists() else []
+    """Removes locks older than any compilation takes, left by a process that was killed; gives those removed."""
+    now = time.time()
+    stale = [lock for lock in sorted(EXTENSIONS.rglob("lock")) if now - lock.stat().st_mtime > STALE_AFTER_S]
     for lock in stale:
-        lock.unlink()
+        lock.unlink(missing_ok=True)
     return stale

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import ray
 
-from app.features.training_set import TrainingSet
 from app.foundation.import_path import resolve
 from app.models.artefact import Inputs, estimator_matrix
 from app.models.export import save_estimator
-from app.models.transform import category_text
+from app.models.transform import by_frequency, category_text
 from app.spec.models import SklearnModel, Task
 from app.training.arrays import inputs_of
+
+if TYPE_CHECKING:
+    from app.features.training_set import TrainingSet  # heavy; workers never need it
 
 MAX_CATEGORIES = 250  # HistGradientBoosting takes at most 255; rarer ones are unknown
 
 
 def train_estimator(model: SklearnModel, task: Task, rows: TrainingSet, folder: Path) -> None:
     """Fits the estimator and writes its artefact into `folder`."""
-    inputs = inputs_of(rows)
+    inputs = inputs_of(model, rows)
     words = vocabularies(rows.frame, inputs)
     fitted = ray.get(_fit.remote(model, rows.frame, inputs, words))
     save_estimator(folder, fitted, task, inputs, words, {"name": model.name})
@@ -48,7 +50,7 @@ def vocabularies(frame: pd.DataFrame, inputs: Inputs) -> dict[str, list[str]]:
     words = {}
     for name in inputs.categorical:
         counts = category_text(frame[name]).value_counts()
-        words[name] = sorted(counts.index, key=lambda text, c=counts: (-c[text], text))[:MAX_CATEGORIES]
+        words[name] = by_frequency(counts)[:MAX_CATEGORIES]
     return words
 
 

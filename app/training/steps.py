@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from app.spec.models import Task, TorchModel
-from app.training.arrays import Arrays
+
+if TYPE_CHECKING:
+    from app.training.arrays import Arrays
 
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 
@@ -48,9 +51,9 @@ def train_in_process(module: nn.Module, arrays: Arrays, model: TorchModel, task:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, num_steps, model.learning_rate)
             optimizer.zero_grad()
-            loss_of(
-                module(torch.from_numpy(batch.numeric), torch.from_numpy(batch.codes)), torch.from_numpy(batch.label)
-            ).backward()
+            outputs = module(torch.from_numpy(batch.numeric), torch.from_numpy(batch.codes))
+            loss = loss_of(outputs, torch.from_numpy(batch.label))
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimizer.step()
             step += 1

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import ray
 import torch
 from ray import tune
 
 from app.errors import TrainingError
-from app.evaluation.metrics import METRICS
-from app.features.training_set import TrainingSet
+from app.evaluation.bootstrap import Interval, with_intervals
 from app.foundation.import_path import resolve
 from app.models.artefact import Inputs, estimator_matrix, to_scores
 from app.models.signature import Signature
@@ -22,18 +21,27 @@ from app.models.transform import Transform
 from app.settings import Settings
 from app.spec import Project
 from app.spec.models import Model, SearchSpace, Task, TorchModel
-from app.training.arrays import check_trainable, inputs_of, to_arrays
+from app.training.arrays import check_trainable, inputs_of, target_of, to_arrays
 from app.training.estimator import fit_estimator, vocabularies
 from app.training.folds import Fold, time_ordered_folds
 from app.training.steps import train_in_process
 
+if TYPE_CHECKING:
+    from app.features.training_set import TrainingSet  # heavy; workers never need it
+
 TUNABLE = ("learning_rate", "weight_decay", "batch_size", "epochs")
 SCORED_BY = {"binary": "log_loss", "regression": "mse"}
+REPORTED = ("mean", "low", "high", "spread")
+NUM_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """`best`: the parameters with the lowest mean score. `trials`: all, best first, with mean and spread over folds."""
+    """`best`: the parameters with the lowest mean score.
+
+    `trials`: all, best first: `parameters`, `mean` over folds with its 95% interval `low`, `high` (rows resampled
+    within folds), `spread` (standard deviation over folds).
+    """
 
     best: dict[str, Any]
     trials: list[dict[str, Any]]
@@ -75,26 +83,27 @@ def sweep(project: Project, rows: TrainingSet, settings: Settings, run_id: str) 
         _trial,
         model=project.model,
         task=project.label.task,
-        frame=ray.put(frame),
+        frame=frame,
         folds=folds,
         tried=tried,
-        inputs=inputs_of(rows),
+        inputs=inputs_of(project.model, rows),
         epochs=search.epochs,
     )
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     results = tune.Tuner(
         tune.with_resources(trainable, {"CPU": 1}),
         param_space={"number": tune.grid_search(list(range(len(tried))))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=2, metric="score", mode="min"),
+        tune_config=tune.TuneConfig(max_concurrent_trials=2, metric="mean", mode="min"),
         run_config=tune.RunConfig(name=f"sweep-{run_id}", storage_path=str(settings.runs), verbose=0),
     ).fit()
     trials = [
-        {"parameters": tried[r.config["number"]], "mean": r.metrics["score"], "spread": r.metrics["spread"]}
-        for r in results
+        {"parameters": tried[r.config["number"]], **{k: float(r.metrics[k]) for k in REPORTED}}
+        for r in map(results.__getitem__, range(len(results)))
         if r.error is None and r.metrics and r.config
     ]
     if not trials:
         raise TrainingError(f"all {len(tried)} trials of the sweep failed; the first: {results.errors[:1]}")
+    shutil.rmtree(settings.runs / f"sweep-{run_id}", ignore_errors=True)  # Tune's own state; the results are returned
     trials.sort(key=lambda trial: (trial["mean"], str(trial["parameters"])))
     return SweepResult(dict(trials[0]["parameters"]), trials)
 
@@ -104,21 +113,28 @@ def _trial(
     *,
     model: Model,
     task: Task,
-    frame: ray.ObjectRef,
+    frame: pd.DataFrame,
     folds: list[Fold],
     tried: list[dict[str, Any]],
     inputs: Inputs,
     epochs: int,
 ) -> None:
     torch.set_num_threads(1)
-    rows: pd.DataFrame = ray.get(frame)
+
     tuned = with_parameters(model, tried[config["number"]])
-    scores = [score_fold(tuned, task, rows, fold, inputs, epochs) for fold in folds]
-    tune.report({"score": float(np.mean(scores)), "spread": float(np.std(scores))})
+    tune.report(summarise([score_fold(tuned, task, frame, fold, inputs, epochs) for fold in folds]))
 
 
-def score_fold(model: Model, task: Task, rows: pd.DataFrame, fold: Fold, inputs: Inputs, epochs: int) -> float:
-    """Score on the fold's future of a model that learned from its past; lower is better."""
+def summarise(scores: list[Interval]) -> dict[str, float]:
+    """Mean over folds; folds are independent, so the half widths of their intervals add as squares."""
+    values, low, high = np.array(scores).T
+    mean = float(values.mean())
+    below, above = (float(np.sqrt(np.square(gap).sum())) / len(scores) for gap in (values - low, high - values))
+    return {"mean": mean, "low": mean - below, "high": mean + above, "spread": float(values.std())}
+
+
+def score_fold(model: Model, task: Task, rows: pd.DataFrame, fold: Fold, inputs: Inputs, epochs: int) -> Interval:
+    """Score on the fold's future of a model that learned from its past, with its interval; lower is better."""
     past, future = rows.iloc[fold.train], rows.iloc[fold.validate]
     if isinstance(model, TorchModel):
         predicted = _torch_scores(model, task, past, future, inputs, epochs)
@@ -127,7 +143,9 @@ def score_fold(model: Model, task: Task, rows: pd.DataFrame, fold: Fold, inputs:
         fitted = fit_estimator(model, past, inputs, words)
         matrix = estimator_matrix(future, inputs, words)
         predicted = fitted.predict_proba(matrix)[:, 1] if task == "binary" else fitted.predict(matrix)
-    return METRICS[SCORED_BY[task]](future["label"].to_numpy(dtype=np.float64), np.asarray(predicted, dtype=np.float64))
+    label, score = future["label"].to_numpy(dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    metric = SCORED_BY[task]
+    return with_intervals(label, score, [metric], NUM_RESAMPLES)[metric]
 
 
 def _torch_scores(
@@ -137,11 +155,12 @@ def _torch_scores(
     torch.manual_seed(model.seed)
     signature = Signature(transform.num_numeric, transform.cardinalities, task)
     module = resolve(model.factory)(signature, **model.hyperparameters)
-    train_in_process(module, to_arrays(transform, past), model, task, epochs, model.seed)
+    target = target_of(past, task)
+    train_in_process(module, to_arrays(transform, past, target), model, task, epochs, model.seed)
     module.eval()
     numeric, codes = transform.apply(future)
     with torch.no_grad():
-        return to_scores(module(torch.from_numpy(numeric), torch.from_numpy(codes)).numpy(), task)
+        return to_scores(module(torch.from_numpy(numeric), torch.from_numpy(codes)).numpy(), task, target)
 
 
 def _draw(values: tuple[Any, ...], random: np.random.Generator) -> Any:

@@ -6,31 +6,33 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data import ExecutionOptions
 from ray.data.extensions import ArrowTensorArray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
 from safetensors.torch import load_file
 
 from app.errors import TrainingError
-from app.features.training_set import TrainingSet
 from app.foundation.import_path import resolve
 from app.models.export import save_torch
 from app.models.signature import Signature
 from app.models.transform import Transform
 from app.settings import Settings
 from app.spec.models import Task, TorchModel
-from app.training.arrays import Arrays, inputs_of, to_arrays
+from app.training.arrays import Arrays, inputs_of, target_of, to_arrays
 from app.training.deepspeed_config import deepspeed_config
+from app.training.supervised import MAX_FAILURES, run
 from app.training.worker import WEIGHTS, WorkerPlan, train_worker
 
-MAX_FAILURES = 2  # worker deaths that are mended from the last checkpoint
+if TYPE_CHECKING:
+    from app.features.training_set import TrainingSet  # heavy; workers never need it
+
 NUM_BLOCKS = 16
 
 
@@ -42,18 +44,19 @@ def train_torch(
     Raises:
         TrainingError: the cluster is too small, the loss was not finite, the deadline passed, or workers kept dying.
     """
-    inputs = inputs_of(rows)
+    inputs = inputs_of(model, rows)
     transform = Transform.fit(rows.frame, inputs.numeric, inputs.categorical)
-    arrays = to_arrays(transform, rows.frame)
+    target = target_of(rows.frame, task)
+    arrays = to_arrays(transform, rows.frame, target)
     signature = Signature(transform.num_numeric, transform.cardinalities, task)
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= model.num_workers
+    use_gpu = _cluster("GPU") >= model.num_workers
     _check_schedulable(model)
     num_rows = len(arrays.label)
     model = _fit_batch(model, num_rows)
     config = deepspeed_config(model, model.num_workers)
-    plan = WorkerPlan(model, signature, config, num_rows, use_gpu, time.time())
+    plan = WorkerPlan(model, signature, config, num_rows, use_gpu, time.time() + model.deadline_s)
     trainer = TorchTrainer(
-        train_worker,
+        train_worker,  # type: ignore[arg-type]  # its returned value is kept, though Ray's annotation has none
         train_loop_config={"plan": plan},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -66,34 +69,27 @@ def train_torch(
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
         datasets={"train": _dataset(arrays, model.seed)},
+        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True)),
     )
-    try:
-        result = trainer.fit()
-    except TrainingFailedError as error:
-        raise TrainingError(f"training run {run_id} failed {MAX_FAILURES + 1} times: {error}", run_id=run_id) from error
-    metrics = dict(result.metrics or {})
-    if "failure" in metrics:
+    outcome = run(trainer, model, run_id)
+    if outcome.failure is not None or outcome.checkpoint is None:
         raise TrainingError(
-            f"training run {run_id} stopped: {metrics['failure']}. The last good checkpoint stays in "
-            f"{settings.runs / run_id}; lower the learning rate or check the rows.",
+            f"training run {run_id} stopped: {outcome.failure or 'no epoch was finished'}. The last good checkpoint, "
+            f"if any, stays in {settings.runs / run_id}; a run with the same id goes on from it.",
             run_id=run_id,
         )
-    assert result.checkpoint is not None, "a run that reported no failure has a checkpoint"
     module = resolve(model.factory)(signature, **model.hyperparameters)
-    with result.checkpoint.as_directory() as checkpoint:
+    with outcome.checkpoint.as_directory() as checkpoint:
         module.load_state_dict(load_file(Path(checkpoint) / WEIGHTS))
-    save_torch(
-        folder, module, transform, task, inputs, rows.frame, {"name": model.name, "signature": asdict(signature)}
-    )
+    metadata = {"name": model.name, "signature": asdict(signature)}
+    save_torch(folder, module, transform, task, inputs, rows.frame, metadata, target)
     shutil.rmtree(settings.runs / run_id, ignore_errors=True)
     kept = ("loss", "epoch", "epoch_s", "data_wait_s")
-    return {k: float(metrics[k]) for k in kept}, config
+    return {k: float(outcome.metrics[k]) for k in kept}, config
 
 
 def _dataset(arrays: Arrays, seed: int) -> ray.data.Dataset:
     """Rows in a seeded random order as blocks with one tensor column per input."""
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    ray.data.DataContext.get_current().enable_progress_bars = False
     order = np.random.default_rng(seed).permutation(len(arrays.label))
     blocks = []
     for rows in np.array_split(order, min(NUM_BLOCKS, max(1, len(order)))):
@@ -107,7 +103,9 @@ def _dataset(arrays: Arrays, seed: int) -> ray.data.Dataset:
                 }
             )
         )
-    return ray.data.from_arrow(blocks)
+    dataset = ray.data.from_arrow(blocks)
+    dataset.context.enable_progress_bars = False
+    return dataset
 
 
 def _fit_batch(model: TorchModel, num_rows: int) -> TorchModel:
@@ -116,8 +114,13 @@ def _fit_batch(model: TorchModel, num_rows: int) -> TorchModel:
     return replace(model, batch_size=min(model.batch_size, largest))
 
 
+def _cluster(resource: str) -> float:
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return total.get(resource, 0.0)
+
+
 def _check_schedulable(model: TorchModel) -> None:
-    cpus = ray.cluster_resources().get("CPU", 0)
+    cpus = _cluster("CPU")
     if cpus < model.num_workers:
         raise TrainingError(
             f"model {model.name!r} asks for {model.num_workers} workers of 1 CPU; the cluster has {cpus:g}. Lower "

@@ -6,15 +6,17 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.features.training_set import TrainingSet
 from app.settings import Settings
 from app.spec import Project
 from app.spec.models import Model, TorchModel
 from app.training.arrays import check_trainable
 from app.training.estimator import train_estimator
 from app.training.torch_trainer import train_torch
+
+if TYPE_CHECKING:
+    from app.features.training_set import TrainingSet  # heavy; workers never need it
 
 
 @dataclass(frozen=True)

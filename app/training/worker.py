@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from app.foundation.import_path import resolve
 from app.models.signature import Signature
 from app.spec.models import TorchModel
-from app.training.environment import prepare_process
+from app.training.environment import clear_stale_locks, prepare_process
 from app.training.steps import learning_rate, loss_function
 
 WEIGHTS, POSITION = "weights.safetensors", "position.json"
@@ -26,23 +26,26 @@ WEIGHTS, POSITION = "weights.safetensors", "position.json"
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """Everything a worker is told. `num_rows`: of the whole training set; `started_at`: wall seconds, for the deadline."""
+    """Everything a worker is told. `num_rows`: of the whole training set. `deadline_at`: wall seconds since 1970."""
 
     model: TorchModel
     signature: Signature
     config: dict[str, Any]
     num_rows: int
     use_gpu: bool
-    started_at: float
+    deadline_at: float
 
 
-def train_worker(arguments: dict[str, WorkerPlan]) -> None:
+def train_worker(arguments: dict[str, WorkerPlan]) -> str | None:
     """Trains to the last epoch, going on from the newest checkpoint when there is one.
 
-    Reports `failure` instead of raising for what a retry cannot mend: a loss that is not finite, a deadline passed.
+    Gives the reason it stopped, instead of raising, for what a retry cannot mend: a loss that is not finite, a deadline
+    passed; `None` when it is done. Of reports without a checkpoint Ray Train keeps nothing, hence the returned value.
+    An epoch's random numbers follow from the seed, the epoch and the rank, so a resumed run equals one never stopped.
     """
     plan = arguments["plan"]
     prepare_process(use_gpu=plan.use_gpu)
+    clear_stale_locks()
     torch.set_num_threads(1)
     torch.manual_seed(plan.model.seed)
     import deepspeed
@@ -54,14 +57,17 @@ def train_worker(arguments: dict[str, WorkerPlan]) -> None:
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=plan.config)
     for epoch in range(_resume(engine), plan.model.epochs):
         report = _train_epoch(engine, plan, epoch)
-        if "failure" in report:
-            ray.train.report(report)
-            return
-        _report(engine, plan, report)
+        if isinstance(report, str):
+            return report
+        _report(engine, report)
+    return None
 
 
-def _train_epoch(engine: Any, plan: WorkerPlan, epoch: int) -> dict[str, Any]:
-    world = ray.train.get_context().get_world_size()
+def _train_epoch(engine: Any, plan: WorkerPlan, epoch: int) -> dict[str, Any] | str:
+    """What to report of the epoch, or why all ranks must stop."""
+    context = ray.train.get_context()
+    world, rank = context.get_world_size(), context.get_world_rank()
+    torch.manual_seed(plan.model.seed + 1_000 * epoch + rank)
     per_worker = plan.num_rows // world
     batch_size = plan.config["train_micro_batch_size_per_gpu"]
     num_batches = max(1, per_worker // batch_size)
@@ -84,14 +90,15 @@ def _train_epoch(engine: Any, plan: WorkerPlan, epoch: int) -> dict[str, Any]:
             group["lr"] = learning_rate(step, plan.model.epochs * num_batches, plan.model.learning_rate)
         outputs = engine(batch["numeric"].to(engine.device), batch["codes"].to(engine.device))
         loss = loss_of(outputs.float(), batch["label"].to(engine.device))
-        if not math.isfinite(float(loss)):
-            return {"failure": f"loss is {float(loss)} in epoch {epoch + 1}, batch {index + 1}", "epoch": epoch + 1}
+        mean_loss, late = _agree(loss, time.time() > plan.deadline_at)
+        if not math.isfinite(mean_loss):
+            return f"loss is {mean_loss} in epoch {epoch + 1}, batch {index + 1}"
+        if late:
+            return f"not done by its deadline of {plan.model.deadline_s:g} s, in epoch {epoch + 1}, batch {index + 1}"
         engine.backward(loss)
         engine.step()
-        total_loss += float(loss)
+        total_loss += mean_loss
         waited_from_s = time.perf_counter()
-    if time.time() - plan.started_at > plan.model.deadline_s:
-        return {"failure": f"not done by its deadline of {plan.model.deadline_s:g} s", "epoch": epoch + 1}
     return {
         "epoch": epoch + 1,
         "loss": total_loss / num_batches,
@@ -100,7 +107,17 @@ def _train_epoch(engine: Any, plan: WorkerPlan, epoch: int) -> dict[str, Any]:
     }
 
 
-def _report(engine: Any, plan: WorkerPlan, report: dict[str, Any]) -> None:
+def _agree(loss: torch.Tensor, late: bool) -> tuple[float, bool]:
+    """Mean loss of all ranks, and whether any is late.
+
+    Ranks must stop together: one that went on alone would wait for the others for ever.
+    """
+    summed = torch.stack([loss.detach().float(), torch.tensor(float(late), device=loss.device)])
+    torch.distributed.all_reduce(summed)
+    return float(summed[0]) / torch.distributed.get_world_size(), bool(summed[1] > 0)
+
+
+def _report(engine: Any, report: dict[str, Any]) -> None:
     """Saves this rank's shard and reports; the files of all ranks become one checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         engine.save_checkpoint(folder, tag="state")
