@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from app.console.report import ReportData, render_table, step_table, write_report
@@ -20,8 +21,9 @@ def write_run_report(session: Session) -> None:
         assess_loop(session)
     data = report_data(session)
     path = session.settings.home / "report.html"
-    write_report(session.settings.reports / f"{session.run_id}.html", data)
-    write_report(path, data)
+    kept = session.settings.reports / f"{session.run_id}.html"
+    write_report(kept, data)
+    shutil.copyfile(kept, path)
     console = session.progress.console
     console.print(render_table(data))
     console.print(step_table(data.step_durations_s))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+LOG_WIDTH = 120  # a job's log has no width of its own, and tables wrap at 80
 LINE_INTERVAL_S = 5.0  # a log gets at most one line of progress per step in this time
 
 
@@ -51,7 +52,8 @@ class Progress:
     """Shows steps as they run and remembers how long each took."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        shown = console or Console()
+        self.console = shown if shown.is_terminal else Console(file=shown.file, width=LOG_WIDTH)
         self.durations_s: list[tuple[str, float]] = []
         self.live: RichProgress | None = None
         self._started_s = time.monotonic()
