@@ -3,34 +3,51 @@
 History is never rewritten: a filtered overwrite takes several snapshots and an empty one does nothing, and an
 upsert lets duplicate and null keys through. So the only write is `append`, and readers resolve
 what is newest by `created_timestamp`.
+
+Traps, and what is done about them:
+    An append of no rows makes no snapshot, so its properties are recorded nowhere: `append` gives `None`.
+    Ray's writer adds columns it does not know to the table, and keeps them when the write fails; Ray's reader of a
+    table without files gives a dataset without a schema. Rows are conformed before the write and after the read.
+    Ray fuses the last step before a write into it, and the writer then looks at what enters that step: rows not yet
+    conformed. Steps that ask for different resources are not fused, hence `WRITE_RESOURCES`.
+    SQLAlchemy engines are not picklable: a copy of a lake connects for itself when first used.
 """
 
 from __future__ import annotations
 
+import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import parser
 from pyiceberg.transforms import BucketTransform
 
 from app.errors import SchemaMismatchError, StateConflictError, UnknownNameError
+from app.foundation.lake.table_schema import conform, kept_schema, require_columns
 from app.settings import Settings
 
 if TYPE_CHECKING:
     import ray.data
-    from pyiceberg.table import Table
+    from pyiceberg.table import DataScan, Table
 
-COMMIT_ATTEMPTS = 8
 CATALOG_NAME = "millrace"
+WRITE_ID = "millrace.write_id"  # marks a dataset's commit, since Ray's writer does not say which snapshot it made
+WRITE_RESOURCES = {"num_cpus": 0.5}  # differs from a map's 1, which keeps the two apart
+EVOLVE_ATTEMPTS = 8
+LOCK_TIMEOUT_S = 30  # how long a commit waits for another process's hold of a SQLite catalog
+COMMIT_RETRIES = {"commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000"}  # of each table; 4 is too few
 
 
 class Lake:
     """The tables of one catalog. Identifiers are `namespace.name`. Picklable: a copy connects for itself."""
 
     def __init__(self, catalog_url: str, warehouse: str) -> None:
+        if catalog_url.startswith("sqlite") and "?" not in catalog_url:
+            catalog_url = f"{catalog_url}?timeout={LOCK_TIMEOUT_S}"
         self._properties = {"type": "sql", "uri": catalog_url, "warehouse": warehouse}
         self._catalog: SqlCatalog | None = None
 
@@ -44,59 +61,68 @@ class Lake:
             warehouse = f"file://{warehouse}"
         return cls(settings.catalog_url, warehouse)
 
-    @property
-    def catalog_properties(self) -> dict[str, str]:
-        """What another process needs to connect, Ray Data's Iceberg reader and writer included."""
-        return dict(self._properties)
-
     def ensure_table(
         self, identifier: str, schema: pa.Schema, bucket_by: tuple[str, ...] = (), num_buckets: int = 8
     ) -> None:
-        """Creates the table, or adds columns that are new.
+        """Creates the table, or adds columns that are new. Types are kept as `table_schema` says.
 
-        `bucket_by` partitions a new table by an Iceberg bucket of each column's value.
+        `bucket_by` partitions a new table by an Iceberg bucket of each column's value; an existing one stays as it is.
 
         Raises:
             SchemaMismatchError: a column exists with another type.
+            StateConflictError: others kept changing the table first.
         """
+        schema = kept_schema(schema)
         catalog = self._connected()
-        catalog.create_namespace_if_not_exists(identifier.split(".")[0])
-        if catalog.table_exists(identifier):
-            self._evolve(catalog.load_table(identifier), schema)
-            return
-        table = catalog.create_table_if_not_exists(identifier, schema=schema)
-        if bucket_by and not table.spec().fields:
-            with table.update_spec() as update:
-                for column in bucket_by:
-                    update.add_field(column, BucketTransform(num_buckets), f"{column}_bucket")
+        if not self.exists(identifier):
+            catalog.create_namespace_if_not_exists(identifier.split(".")[0])
+            try:
+                # One commit: a table seen without its partitions would take rows that never get a bucket.
+                with (
+                    catalog.create_table_transaction(identifier, schema, properties=COMMIT_RETRIES) as creation,
+                    creation.update_spec() as spec,
+                ):
+                    for column in bucket_by:
+                        spec.add_field(column, BucketTransform(num_buckets), f"{column}_bucket")
+                return
+            except (TableAlreadyExistsError, CommitFailedException):
+                pass  # another process made it first; it may lack a column of ours
+        for _ in range(EVOLVE_ATTEMPTS):
+            try:
+                return self._evolve(self._load(identifier), schema, identifier)
+            except CommitFailedException:
+                continue
+        raise StateConflictError(f"others kept changing the schema of {identifier}. Try again.", table=identifier)
 
     def append(self, identifier: str, data: pa.Table | ray.data.Dataset, properties: dict[str, str]) -> int | None:
         """Appends rows in one commit and gives its snapshot id, or `None` when there were no rows.
 
         Args:
             identifier: an existing table.
-            data: rows with the table's columns; a Ray dataset is written by its workers.
+            data: rows with the table's columns, any of which may be absent (null); a Ray dataset is written by its
+                workers.
             properties: recorded with the snapshot; `find_commit` finds it by them.
 
         Raises:
-            StateConflictError: others kept committing first, `COMMIT_ATTEMPTS` times.
+            SchemaMismatchError: a column or type the table has not.
+            StateConflictError: others kept committing first.
         """
-        if not isinstance(data, pa.Table):
-            return self._append_dataset(identifier, data, properties)
-        if data.num_rows == 0:
-            return None
-        for _ in range(COMMIT_ATTEMPTS):
-            table = self._load(identifier)
-            try:
-                table.append(conform(data, table.schema().as_arrow()), snapshot_properties=properties)
-            except CommitFailedException:
-                continue
-            snapshot = table.current_snapshot()
-            assert snapshot is not None
-            return snapshot.snapshot_id
-        raise StateConflictError(
-            f"{COMMIT_ATTEMPTS} commits to {identifier} lost to other writers. Try again.", table=identifier
-        )
+        table = self._load(identifier)
+        schema = table.schema().as_arrow()
+        try:
+            if not isinstance(data, pa.Table):
+                return self._append_dataset(identifier, data, schema, properties)
+            rows = conform(data, schema, f"table {identifier}")
+            if rows.num_rows == 0:
+                return None
+            table.append(rows, snapshot_properties=properties)
+        except CommitFailedException as error:
+            raise StateConflictError(
+                f"a commit to {identifier} kept losing to other writers: {error}. Try again.", table=identifier
+            ) from error
+        snapshot = table.current_snapshot()
+        assert snapshot is not None
+        return snapshot.snapshot_id
 
     def read(
         self,
@@ -108,16 +134,13 @@ class Lake:
         """Rows of the table, an empty one with its schema when there are none.
 
         Raises:
-            UnknownNameError: no such table.
+            MissingColumnError: no such column.
+            UnknownNameError: no such table or snapshot.
         """
-        scan = self._load(identifier).scan(
-            row_filter=row_filter if row_filter is not None else "true",
-            selected_fields=tuple(columns) if columns else ("*",),
-            snapshot_id=snapshot_id,
-        )
+        scan = self._scan(identifier, columns, row_filter, snapshot_id)
         rows = scan.to_arrow()
         rows = rows.select(columns) if columns else rows
-        return conform(rows, _plain_schema(rows.schema))
+        return conform(rows, kept_schema(rows.schema), f"table {identifier}")
 
     def dataset(
         self,
@@ -126,11 +149,20 @@ class Lake:
         row_filter: Any = None,
         snapshot_id: int | None = None,
     ) -> ray.data.Dataset:
-        """The table as a Ray dataset, read by its workers."""
+        """The rows that `read` gives as a Ray dataset, read by its workers.
+
+        Raises:
+            MissingColumnError: no such column.
+            UnknownNameError: no such table or snapshot.
+        """
         import ray.data
 
-        self._load(identifier)
-        return ray.data.read_iceberg(
+        scan = self._scan(identifier, columns, row_filter, snapshot_id)
+        projection = scan.projection().as_arrow()
+        schema = kept_schema(pa.schema([projection.field(name) for name in columns]) if columns else projection)
+        if not list(scan.plan_files()):
+            return ray.data.from_arrow(schema.empty_table())
+        rows = ray.data.read_iceberg(
             table_identifier=identifier,
             selected_fields=tuple(columns) if columns else ("*",),
             # Ray's reader takes expressions only, where pyiceberg's own scan takes text too.
@@ -138,10 +170,11 @@ class Lake:
             snapshot_id=snapshot_id,
             catalog_kwargs={"name": CATALOG_NAME, **self._properties},
         )
+        return _conformed(rows, schema, f"table {identifier}")
 
     def exists(self, identifier: str) -> bool:
         """Whether there is such a table."""
-        return self._connected().table_exists(identifier)
+        return "." in identifier and self._connected().table_exists(identifier)
 
     def current_snapshot_id(self, identifier: str) -> int | None:
         """Newest snapshot, `None` for a table never written to."""
@@ -163,11 +196,9 @@ class Lake:
         Raises:
             UnknownNameError: no such table or snapshot.
         """
-        snapshot = self._load(identifier).snapshot_by_id(snapshot_id)
-        if snapshot is None or snapshot.summary is None:
-            raise UnknownNameError(
-                f"table {identifier} has no snapshot {snapshot_id}.", table=identifier, snapshot_id=snapshot_id
-            )
+        snapshot = _existing_snapshot(self._load(identifier), identifier, snapshot_id)
+        if snapshot.summary is None:
+            return {}
         return {"operation": snapshot.summary.operation.value, **snapshot.summary.additional_properties}
 
     def newest_property(self, identifier: str, key: str) -> str | None:
@@ -179,34 +210,55 @@ class Lake:
         return None
 
     def tag(self, identifier: str, snapshot_id: int, name: str) -> None:
-        """Names a snapshot so that it is never expired."""
-        self._load(identifier).manage_snapshots().create_tag(snapshot_id, name).commit()
+        """Names a snapshot so that it is never expired.
 
-    def _append_dataset(self, identifier: str, data: ray.data.Dataset, properties: dict[str, str]) -> int | None:
-        before = self.current_snapshot_id(identifier)
-        data.write_iceberg(
+        Raises:
+            UnknownNameError: no such table or snapshot.
+        """
+        table = self._load(identifier)
+        _existing_snapshot(table, identifier, snapshot_id)
+        table.manage_snapshots().create_tag(snapshot_id, name).commit()
+
+    def _append_dataset(
+        self, identifier: str, data: ray.data.Dataset, schema: pa.Schema, properties: dict[str, str]
+    ) -> int | None:
+        write_id = uuid.uuid4().hex
+        _conformed(data, schema, f"table {identifier}").write_iceberg(
             table_identifier=identifier,
             catalog_kwargs={"name": CATALOG_NAME, **self._properties},
-            snapshot_properties=properties,
+            snapshot_properties={**properties, WRITE_ID: write_id},
+            ray_remote_args=WRITE_RESOURCES,
         )
-        after = self.current_snapshot_id(identifier)
-        return None if after == before else after
+        return self.find_commit(identifier, WRITE_ID, write_id)
 
-    def _evolve(self, table: Table, schema: pa.Schema) -> None:
-        present = _plain_schema(table.schema().as_arrow())
+    def _scan(self, identifier: str, columns: list[str] | None, row_filter: Any, snapshot_id: int | None) -> DataScan:
+        table = self._load(identifier)
+        if snapshot_id is not None:
+            _existing_snapshot(table, identifier, snapshot_id)
+        scan = table.scan(row_filter=row_filter if row_filter is not None else "true", snapshot_id=snapshot_id)
+        if not columns:
+            return scan
+        require_columns(scan.projection().as_arrow(), columns, f"table {identifier}")
+        return scan.select(*columns)
+
+    def _evolve(self, table: Table, schema: pa.Schema, identifier: str) -> None:
+        present = kept_schema(table.schema().as_arrow())
         for column in schema:
             index = present.get_field_index(column.name)
-            if index >= 0 and present.field(index).type != _plain_type(column.type):
+            if index >= 0 and present.field(index).type != column.type:
                 raise SchemaMismatchError(
-                    f"table {'.'.join(table.name())} has column {column.name!r} as {present.field(index).type}; the "
+                    f"table {identifier} has column {column.name!r} as {present.field(index).type}; the "
                     f"declaration says {column.type}. Declare the old type or rename the column.",
                     column=column.name,
                 )
-        if any(present.get_field_index(column.name) < 0 for column in schema):
+        added = [column for column in schema if present.get_field_index(column.name) < 0]
+        if added:
             with table.update_schema() as update:
-                update.union_by_name(schema)
+                update.union_by_name(pa.schema(added))
 
     def _load(self, identifier: str) -> Table:
+        if "." not in identifier:
+            raise UnknownNameError(f"{identifier!r} names no table; expected 'namespace.name'.", table=identifier)
         try:
             return self._connected().load_table(identifier)
         except NoSuchTableError as error:
@@ -223,18 +275,15 @@ class Lake:
         return {"_properties": self._properties, "_catalog": None}
 
 
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table's columns in the order and types of `schema`; columns it lacks become nulls."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=pa.schema([pa.field(f.name, f.type) for f in schema]))
+def _conformed(rows: ray.data.Dataset, schema: pa.Schema, where: str) -> ray.data.Dataset:
+    to_schema = partial(conform, schema=schema, where=where)
+    return rows.map_batches(to_schema, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_large_string(kind) else kind
-
-
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(f.name, _plain_type(f.type)) for f in schema])
+def _existing_snapshot(table: Table, identifier: str, snapshot_id: int) -> Any:
+    snapshot = table.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        raise UnknownNameError(
+            f"table {identifier} has no snapshot {snapshot_id}.", table=identifier, snapshot_id=snapshot_id
+        )
+    return snapshot
