@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from app.settings import Settings, load_settings
+
+# Times are never asserted: a shared machine may stall for longer than any deadline.
+hypothesis.settings.register_profile("millrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("millrace")
 
 
 @pytest.fixture
