@@ -130,7 +130,7 @@ def _report(engine: Any, report: dict[str, Any]) -> None:
 
 def _whole_weights(engine: Any) -> dict[str, torch.Tensor]:
     """All parameters in fp32 on the CPU; ZeRO 3 gathers them first."""
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
     parameters = list(engine.module.parameters())
     with GatheredParameters(parameters, enabled=engine.zero_optimization_stage() == 3):
