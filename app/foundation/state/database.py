@@ -1,4 +1,9 @@
-"""Opens the control-state database and brings its schema up to date."""
+"""Opens the control-state database and brings its schema up to date.
+
+Trap: Python's sqlite3 opens a transaction before a row changes but not before a table does, and Alembic takes SQLite
+for unable to roll back a table. A process killed between two tables would leave a half-made schema that can
+never be migrated again. So the migration itself begins a transaction, and all of it counts or none.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,11 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy.orm import Session
+
+from app.errors import SettingsError
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -28,9 +37,12 @@ class StateDatabase:
         """Connects to `url`, creating or migrating the schema.
 
         Two processes may open a new database at once: for SQLite a lock file beside it lets one migrate first.
+
+        Raises:
+            SettingsError: `url` is none, or a newer Millrace made the schema.
         """
         database = cls(url)
-        path = sa.make_url(url).database if url.startswith("sqlite") else None
+        path = _sqlite_path(url)
         if path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(Path(f"{path}.lock")) if path else nullcontext():
@@ -54,11 +66,34 @@ class StateDatabase:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self._connected().begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                if not isinstance(error.__cause__, ResolutionError):
+                    raise
+                raise SettingsError(
+                    f"the control state at {sa.make_url(self.url)} was made by a newer Millrace ({error}). "
+                    "Use that version, or point MILLRACE_STATE_URL or MILLRACE_HOME elsewhere.",
+                    variable="MILLRACE_STATE_URL",
+                ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "_engine": None}
+
+
+def _sqlite_path(url: str) -> str | None:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise SettingsError(
+            f"MILLRACE_STATE_URL is no database URL: {error}. Expected e.g. sqlite:////data/state.db or "
+            "postgresql+psycopg2://user@host/millrace.",
+            variable="MILLRACE_STATE_URL",
+        ) from error
+    return parsed.database if parsed.get_backend_name() == "sqlite" else None
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
