@@ -45,6 +45,7 @@ def run_job(head: Head, entrypoint: str) -> tuple[JobStatus, str]:
     return client.get_job_status(job), log
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_the_whole_loop_as_a_submitted_job(head: Head) -> None:
     status, log = run_job(head, "python jobs/loop.py --project tests.projects.tiny:PROJECT")
@@ -66,6 +67,7 @@ def test_the_whole_loop_as_a_submitted_job(head: Head) -> None:
     assert assessment is not None and assessment["whole"]["gain"]["low"] > 0, "after the drift the loop must pay"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("project", "message"),

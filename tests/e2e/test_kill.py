@@ -47,6 +47,7 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_killed_in_the_replay_it_goes_on_and_a_second_run_goes_through(tmp_path: Path) -> None:
     environment = environment_of(tmp_path)

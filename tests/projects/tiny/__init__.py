@@ -135,7 +135,7 @@ PROJECT = Project(
         epochs=2,
         batch_size=32,
         learning_rate=1e-2,
-        deadline_s=120.0,
+        deadline_s=600.0,
     ),
     baseline=SklearnModel(
         "stop_trees", SERVICE, "sklearn.ensemble:HistGradientBoostingClassifier", categorical=("shift",),
