@@ -29,13 +29,17 @@ def resolve(path: str) -> Any:
 
 
 def _explain(module_name: str, error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name and module_name.startswith(error.name):
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
         return (
             f"there is no module {module_name!r} on the Python path; expected e.g. 'app.project:PROJECT', "
             "run from the folder that holds it."
         )
-    if isinstance(error, ProjectError):
-        return f"{module_name}: {error.message}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"module {module_name!r} failed to import{place}: {type(error).__name__}: {error}"
+    return f"module {module_name!r} failed to import{_place(error)}: {type(error).__name__}: {error}"
+
+
+def _place(error: Exception) -> str:
+    """The line of a module that was being imported: the user's line, not the library's deep below it."""
+    if isinstance(error, SyntaxError):
+        return f" at {error.filename}:{error.lineno}"
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+    return f" at {lines[-1].filename}:{lines[-1].lineno}" if lines else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -13,21 +14,30 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKED = "provenance.json"  # written by `millrace submit`, since Ray leaves .git out of a job's package
+RAY_PACKAGE = "_ray_pkg_"
+UNKNOWN = "unknown"
 RECORDED = ("ray", "torch", "deepspeed", "scikit-learn", "pyarrow", "pandas", "numpy", "polars", "mlflow")
 
 
 def provenance(root: Path = ROOT) -> dict[str, Any]:
     """Commit, uncommitted difference, lock, machine and versions.
 
-    In a job that `millrace submit` packed, the commit is the one it noted; without that file and without git
-    the commit is "unknown" and `code_source` says so.
+    In a job that `millrace submit` packed, the commit is the one it noted. A plain `ray job submit` brings no
+    commit: then `package_hash`, Ray's name for exactly these files, says what ran, and `code_source` says so.
     """
-    packed = root / PACKED
-    code = json.loads(packed.read_text()) if packed.exists() else code_state(root)
+    code = code_state(root)
+    package_hash = ray_package(Path.cwd())
+    if code["code_commit"] == UNKNOWN:  # where git can tell, it is believed over a file that may be left over
+        packed = next((f / PACKED for f in (root, Path.cwd()) if (f / PACKED).exists()), None)
+        if packed is not None:
+            code = json.loads(packed.read_text())
+        elif package_hash is not None:
+            code["code_source"] = "hash of the package that ray job submit made; millrace submit keeps the commit"
     lock = root / "requirements.lock"
     return {
         **code,
-        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "unknown",
+        "package_hash": package_hash,
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else UNKNOWN,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -36,22 +46,53 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
 
 
 def code_state(root: Path = ROOT) -> dict[str, Any]:
-    """The checkout's commit and the hash of what is not committed, as git tells them."""
+    """The checkout's commit and the hash of what is not committed, new files included, as git tells them."""
+    top = _git(root, "rev-parse", "--show-toplevel")
     commit = _git(root, "rev-parse", "HEAD")
-    if commit is None:
-        return {"code_commit": "unknown", "code_dirty": None, "code_source": "no git checkout and no provenance file"}
-    difference = _git(root, "diff", "HEAD") or ""
+    if top is None or commit is None or Path(os.fsdecode(top.strip())).resolve() != root.resolve():
+        # A package installed in a venv may lie inside somebody else's checkout, whose commit says nothing of it.
+        return {
+            "code_commit": UNKNOWN,
+            "code_dirty": None,
+            "code_diff_sha256": None,
+            "code_source": "no git checkout and no provenance file",
+        }
+    changed = _git(root, "diff", "HEAD") or b""
+    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z") or b""
+    new_names = [name for name in listed.split(b"\0") if name]
+    difference = hashlib.sha256(changed)
+    for name in new_names:
+        difference.update(name + b"\0" + _file_sha256(root / os.fsdecode(name)))
+    dirty = bool(changed or new_names)
     return {
-        "code_commit": commit,
-        "code_dirty": bool(difference),
-        "code_diff_sha256": hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+        "code_commit": commit.decode().strip(),
+        "code_dirty": dirty,
+        "code_diff_sha256": difference.hexdigest() if dirty else None,
         "code_source": "git",
     }
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def ray_package(folder: Path) -> str | None:
+    """The hash in the name of the folder into which Ray unpacked a job's files, `None` anywhere else.
+
+    >>> ray_package(Path("/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_4f2a"))
+    '4f2a'
+    """
+    return next((part.removeprefix(RAY_PACKAGE) for part in folder.parts if part.startswith(RAY_PACKAGE)), None)
+
+
+def _file_sha256(path: Path) -> bytes:
+    """Of the content; a link to a folder, or a checkout within this one, has none of its own."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    """What git says, as bytes: a difference may be in any encoding. `None` without git or a checkout."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done.stdout

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
@@ -38,14 +39,19 @@ class StepProgress:
 
     def _show(self, text: str) -> None:
         if self._task is not None and self._owner.live is not None:
-            self._owner.live.update(self._task, completed=self._done, note=text)
+            self._owner.live.update(self._task, completed=self._done, note=escape(text))
             return
         now_s = time.monotonic()
         finished = self._total is not None and self._done >= self._total
         if finished or now_s - self._last_line_s >= LINE_INTERVAL_S:
             self._last_line_s = now_s
-            total = "" if self._total is None else f"/{self._total:g}"
-            self._owner.line(f"{self._name}: {self._done:g}{total} {text}".rstrip())
+            self._owner.line(f"{self._name}: {self._reached()}{text}".rstrip())
+
+    def _reached(self) -> str:
+        """How far, as far as it is known."""
+        if self._total is None:
+            return f"{self._done:g} " if self._done else ""
+        return f"{self._done:g}/{self._total:g} "
 
 
 class Progress:
@@ -65,7 +71,7 @@ class Progress:
         outermost = self.live is None and self.console.is_terminal
         if outermost:
             self.live = RichProgress(
-                TextColumn("[bold]{task.description:<22}"),
+                TextColumn("{task.description:<22}", style="bold", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -89,6 +95,10 @@ class Progress:
             self.line(f"{name}: {'done' if succeeded else 'stopped'} in {seconds:.1f} s")
 
     def line(self, text: str) -> None:
-        """One line, stamped with the minutes and seconds since the start."""
+        """One line, stamped with the minutes and seconds since the start; never folded, so that a log can be searched.
+
+        Brackets in `text` are brackets (`[start, end)`), not rich's markup.
+        """
         elapsed_s = int(time.monotonic() - self._started_s)
-        self.console.print(f"[dim]{elapsed_s // 60:02d}:{elapsed_s % 60:02d}[/dim] {text}", highlight=False)
+        stamp = f"[dim]{elapsed_s // 60:02d}:{elapsed_s % 60:02d}[/dim]"
+        self.console.print(f"{stamp} {escape(text)}", highlight=False, soft_wrap=True)

@@ -35,3 +35,22 @@ def test_an_error_inside_the_module_is_placed(tmp_path: Path, monkeypatch: pytes
 def test_a_relative_home_is_refused_inside_a_job() -> None:
     with pytest.raises(SettingsError, match="absolute path"):
         load_settings({"MILLRACE_HOME": ".millrace"}, in_job=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\nx = = 2\n", r"user_project\.py:2: SyntaxError"),
+        ("import user_project_extra_dependency\n", r"user_project\.py:1: ModuleNotFoundError"),
+        ("import user\n", r"user_project\.py:1: ModuleNotFoundError: No module named 'user'"),
+        ("from datetime import datetime\n\ndatetime(2013, 1, 32)\n", r"user_project\.py:3: ValueError"),
+        ("from app.spec import Entity\nfrom app.foundation.import_path import resolve\nresolve('x')\n", r"py:3: "),
+    ],
+)
+def test_the_line_that_is_named_is_the_users_own(
+    content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "user_project.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ProjectError, match=message):
+        load_project("user_project:PROJECT")
