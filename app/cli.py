@@ -93,3 +93,7 @@ def main() -> None:
     except MillraceError as error:
         typer.echo(f"error [{error.code}]: {error.message}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
