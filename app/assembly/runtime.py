@@ -40,6 +40,6 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
     try:
         yield True
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
         stop_leftover(settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import ray
@@ -78,7 +79,7 @@ def replay_history(session: Session) -> None:
             next_check=begin,
         )
         for window in stretches[first:]:
-            session.run.step(step_name(window), lambda w=window: _run_window(live, w, progress))  # type: ignore[misc]
+            session.run.step(step_name(window), partial(_run_window, live, window, progress))
             progress.advance(1, f"{window.start:%d %b}–{window.end:%d %b}")
 
 

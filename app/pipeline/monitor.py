@@ -66,7 +66,8 @@ def _served_profile(session: Session, window: Window, num_rows: int) -> bytes:
     profiler = ray.get_actor(profiler_name(session.project.name))
     deadline = time.monotonic() + PROFILE_TIMEOUT_S
     while True:
-        profile: bytes | None = ray.get(profiler.profile.remote(window.start, window.end), timeout=PROFILE_TIMEOUT_S)
+        asked: ray.ObjectRef[bytes | None] = profiler.profile.remote(window.start, window.end)
+        profile = ray.get(asked, timeout=PROFILE_TIMEOUT_S)
         seen = 0 if profile is None else max(c.count for c in summary(profile).values())
         late = time.monotonic() > deadline
         if profile is not None and (seen >= num_rows or late):
