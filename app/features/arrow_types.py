@@ -8,6 +8,7 @@ are UTC; finer units are cut to the microsecond.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -182,6 +183,13 @@ def _parsed(value: Any) -> Any:
     """A moment in UTC, or `None` when `value` is missing or is no moment."""
     if value is None or value != value:
         return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if type(value) is datetime:
+        return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)
     moment = pd.to_datetime(value, utc=True, errors="coerce")
     return None if pd.isna(moment) else moment.floor("us").to_pydatetime()
 

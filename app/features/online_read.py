@@ -42,7 +42,8 @@ def read_online(
     at_us = micros_of(at)
     joined: dict[tuple[str, str], list[Any]] = {}
     for read in plan.joined:
-        keys = [_key(read, row) for row in entity_rows]
+        fields = key_fields(read.view)
+        keys = [_key(read, fields, row) for row in entity_rows]
         table = online_table(project.name, read)
         reader = _windows if read.view.aggregations else _latest
         for name, values in reader(store, table, read, keys, at_us).items():
@@ -54,9 +55,9 @@ def read_online(
     ]
 
 
-def _key(read: ViewRead, row: Mapping[str, Any]) -> str | None:
+def _key(read: ViewRead, fields: Sequence[Field], row: Mapping[str, Any]) -> str | None:
     parts = []
-    for field in key_fields(read.view):
+    for field in fields:
         if field.name not in row:
             raise MissingColumnError(
                 f"an entity row lacks the join key {field.name!r} of feature view {read.view.name!r}; it has: "

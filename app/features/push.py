@@ -60,9 +60,9 @@ def checked(source: Source, rows: Rows, created: datetime) -> tuple[pa.Table, pa
     return raw_rows(passed, source, created), failed, result
 
 
-def stamped_view_rows(view: FeatureView, raw: pa.Table, created: datetime) -> pa.Table:
+def stamped_view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame, created: datetime) -> pa.Table:
     """Rows of the view's table out of raw rows."""
-    rows = view_rows(view, raw)
+    rows = view_rows(view, raw, frame)
     return rows.append_column(CREATED, pa.array([created] * rows.num_rows, TIMESTAMP))
 
 

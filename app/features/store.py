@@ -18,7 +18,7 @@ from app.features.online_read import online_table, read_online
 from app.features.push import PushResult, Rows, checked, newest_for_online, put_online, stamped_view_rows
 from app.features.references import ReadPlan, ViewRead, plan_read
 from app.features.registry import Change, ViewRegistry
-from app.features.view_rows import view_schema
+from app.features.view_rows import source_frame, view_schema
 from app.foundation.lake import Lake
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
@@ -203,8 +203,9 @@ class FeatureStore:
     ) -> PushResult:
         created = datetime.now(UTC)
         raw, failed, result = checked(source, rows, created)
+        frame = source_frame(source, raw)
         for view, version in views:
-            table = stamped_view_rows(view, raw, created)
+            table = stamped_view_rows(view, raw, frame, created)
             if to != "online":
                 offline = view_table(self.project.name, view.name, version)
                 self.lake.ensure_table(offline, view_schema(view), bucket_by=view.join_keys[:1])

@@ -15,7 +15,7 @@ from app.errors import FeatureStoreError, SchemaMismatchError
 from app.features.arrow_types import arrow_schema, conform_column, from_series, require_columns, to_pandas
 from app.features.keys import row_keys
 from app.features.sources import available_column
-from app.spec.features import FeatureView, Field
+from app.spec.features import FeatureView, Field, Source
 
 TIMES = (Field("event_timestamp", "timestamp"), Field("available_timestamp", "timestamp"))
 SYSTEM = (*TIMES, Field("row_key", "string"), Field("source_created_timestamp", "timestamp"))
@@ -43,12 +43,20 @@ def view_schema(view: FeatureView) -> pa.Schema:
     return arrow_schema((*stored_fields(view), CREATED))
 
 
-def view_rows(view: FeatureView, raw: pa.Table) -> pa.Table:
+def source_frame(source: Source, raw: pa.Table) -> pd.DataFrame:
+    """What a transform gets: the source's declared columns, with the rows' identity as index."""
+    frame = to_pandas(raw.select([f.name for f in source.fields]))
+    frame.index = pd.Index(raw["row_key"].to_pylist(), dtype="object")
+    return frame
+
+
+def view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame | None = None) -> pa.Table:
     """Rows of the view out of rows of its source's raw table; rows that never become available are left out.
 
     Args:
         view: the view.
         raw: columns of `raw_schema(view.source)`.
+        frame: `source_frame(view.source, raw)` when it is at hand.
 
     Returns:
         Columns of `stored_fields(view)`.
@@ -59,9 +67,8 @@ def view_rows(view: FeatureView, raw: pa.Table) -> pa.Table:
         FeatureStoreError: its rows cannot be told apart.
     """
     where = f"transform of feature view {view.name!r}"
-    frame = to_pandas(raw.select([f.name for f in view.source.fields]))
-    frame.index = pd.Index(raw["row_key"].to_pylist(), dtype="object")
-    result = frame if view.transform is None else view.transform(frame.copy())
+    frame = source_frame(view.source, raw) if frame is None else frame
+    result = frame if view.transform is None else view.transform(frame.copy(deep=False))  # copied on write
     needed = [f for f in stored_fields(view) if f not in SYSTEM]
     require_columns(result.columns, [f.name for f in needed], where)
     keys = _row_keys(view, frame, result)

@@ -16,7 +16,7 @@ from app.features.windows import window_features
 from app.spec.features import Aggregation
 
 US = timedelta(microseconds=1)
-SPEC = WindowSpec(("x",), (10, 50), 100 + 2 * 50 + SLACK_US)
+SPEC = WindowSpec(("x",), (10, 50), (40 + 2 * 10 + SLACK_US, 100 + 2 * 50 + SLACK_US))
 AGGREGATIONS = [Aggregation("x", "sum", 40 * US, 10 * US), Aggregation("x", "last", 100 * US, 50 * US)]
 
 

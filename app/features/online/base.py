@@ -41,19 +41,27 @@ class WindowRow:
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """What a view's windows need: the columns read, the hops (increasing), and how long rows are kept."""
+    """What a view's windows need: the columns read, the hops (increasing), and for each how long its tiles are kept."""
 
     columns: tuple[str, ...]
     hops_us: tuple[int, ...]
-    keep_us: int
+    keep_tiles_us: tuple[int, ...]
+
+    @property
+    def keep_us(self) -> int:
+        """How long rows are kept."""
+        return max(self.keep_tiles_us)
 
     @classmethod
     def of(cls, view: FeatureView) -> WindowSpec:
         """The spec of a view with aggregations."""
-        hops = tuple(sorted({micros(a.hop) for a in view.aggregations}))
-        longest = max(micros(a.window) for a in view.aggregations)
+        longest: dict[int, int] = {}
+        for aggregation in view.aggregations:
+            hop_us = micros(aggregation.hop)
+            longest[hop_us] = max(longest.get(hop_us, 0), micros(aggregation.window))
+        hops = tuple(sorted(longest))
         columns = tuple(dict.fromkeys(a.column for a in view.aggregations))
-        return cls(columns, hops, longest + 2 * hops[-1] + SLACK_US)
+        return cls(columns, hops, tuple(longest[hop] + 2 * hop + SLACK_US for hop in hops))
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,11 @@ class SqliteOnlineStore:
             for key, at in [*touched, *((r.key, r.available_us) for r in taken)]:
                 low, high = spans.get(key, (at, at))
                 spans[key] = (min(low, at), max(high, at))
-            for hop_us in spec.hops_us:
-                _renew_tiles(connection, table, spans, spec, hop_us)
+            for hop_us, keep_us in zip(spec.hops_us, spec.keep_tiles_us, strict=True):
+                newest_us = _renew_tiles(connection, table, spans, spec, hop_us, keep_us)
             connection.executemany(
-                "DELETE FROM window_rows WHERE tbl = ?1 AND key = ?2 AND available_us <= "
-                "(SELECT max(newest_us) FROM window_tiles WHERE tbl = ?1 AND key = ?2) - ?3",
-                [(table, key, spec.keep_us) for key in spans],
+                "DELETE FROM window_rows WHERE tbl = ? AND key = ? AND available_us <= ?",
+                [(table, key, newest - spec.keep_us) for key, newest in newest_us.items()],
             )
 
     def get_windows(self, table: str, keys: Sequence[str], at_us: int, spec: WindowSpec) -> WindowAnswer:
@@ -161,8 +160,10 @@ class SqliteOnlineStore:
         self._local = threading.local()
 
 
-def _renew_tiles(connection: sqlite3.Connection, table: str, spans: Spans, spec: WindowSpec, hop_us: int) -> None:
-    """Computes anew, from the rows, the tiles that each key's span touches."""
+def _renew_tiles(
+    connection: sqlite3.Connection, table: str, spans: Spans, spec: WindowSpec, hop_us: int, keep_us: int
+) -> dict[str, int]:
+    """Computes anew, from the rows, the tiles that each key's span touches; gives each key's newest moment."""
     place = {key: i for i, key in enumerate(spans)}
     rows = _rows_of_tiles(connection, table, spans, place, spec, hop_us)
     owner, index, cells = fold_rows(rows, hop_us)
@@ -176,6 +177,7 @@ def _renew_tiles(connection: sqlite3.Connection, table: str, spans: Spans, spec:
         )
     }
     changed = []
+    newest = {}
     for key, (first, last) in spans.items():
         i = place[key]
         part = slice(tile_bounds[i], tile_bounds[i + 1])
@@ -183,28 +185,29 @@ def _renew_tiles(connection: sqlite3.Connection, table: str, spans: Spans, spec:
         newest_us = max([last, *of_key[-1:].tolist(), *([old[key].newest_us] if key in old else [])])
         tiles = replace_tiles(
             old.get(key), _tile(first, hop_us), _tile(last, hop_us),
-            KeyTiles(newest_us, index[part], cells[part]), _tile(newest_us - spec.keep_us, hop_us),
+            KeyTiles(newest_us, index[part], cells[part]), _tile(newest_us - keep_us, hop_us),
         )
+        newest[key] = newest_us
         changed.append((table, key, hop_us, newest_us, pack(tiles)))
     connection.executemany("INSERT OR REPLACE INTO window_tiles VALUES (?,?,?,?,?)", changed)
+    return newest
 
 
 def _rows_of_tiles(
     connection: sqlite3.Connection, table: str, spans: Spans, place: Mapping[str, int], spec: WindowSpec, hop_us: int
 ) -> SortedRows:
     """All rows of the tiles that each key's span touches, in the order in which they are folded."""
-    entity: list[int] = []
-    available: list[int] = []
-    values: list[bytes] = []
-    for key, (first, last) in spans.items():
-        for available_us, packed in connection.execute(
-            "SELECT available_us, vals FROM window_rows WHERE tbl = ? AND key = ? AND available_us > ? "
-            "AND available_us <= ? ORDER BY available_us, event_us, row_key",
-            (table, key, _tile(first, hop_us) * hop_us, (_tile(last, hop_us) + 1) * hop_us),
-        ):
-            entity.append(place[key])
-            available.append(available_us)
-            values.append(packed)
+    ranges = [
+        [place[key], key, _tile(first, hop_us) * hop_us, (_tile(last, hop_us) + 1) * hop_us]
+        for key, (first, last) in spans.items()
+    ]
+    found = connection.execute(
+        "SELECT s.value ->> 0 AS place, r.available_us, r.vals FROM json_each(?2) s CROSS JOIN window_rows r "
+        "ON r.tbl = ?1 AND r.key = s.value ->> 1 "
+        "AND r.available_us > s.value ->> 2 AND r.available_us <= s.value ->> 3 "
+        "ORDER BY place, r.available_us, r.event_us, r.row_key", (table, json.dumps(ranges)),
+    ).fetchall() if ranges else []
+    entity, available, values = zip(*found, strict=True) if found else ((), (), ())
     return SortedRows(
         np.array(entity, dtype=np.int64),
         np.array(available, dtype=np.int64),
