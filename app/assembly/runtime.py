@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import ray
 from ray import serve
 
-from app.serving.haproxy import serve_environment, stop_leftover
+from app.serving.haproxy import serve_environment, stop_leftover, wait_until_gone
 from app.settings import Settings
 
 LOCAL_NUM_CPUS = 8  # logical: many small workers share few cores on a laptop
@@ -27,7 +27,7 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
         ray.init(address="auto", log_to_driver=False)
         yield False
         return
-    stop_leftover(settings)
+    wait_until_gone(settings)
     os.environ.update(serve_environment())
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     ray.init(

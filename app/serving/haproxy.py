@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ BUFFER_BYTES = 131_072  # a request up to about this size can be sent again to a
 MAX_CONNECTIONS = 1_024
 MAX_SOCKET_PATH = 107  # of Linux; Ray adds a node id of 56 characters and a file name
 STOP_TIMEOUT_S = 5.0
+GONE_TIMEOUT_S = 30.0
 
 
 def serve_environment(settings: Settings | None = None) -> dict[str, str]:
@@ -102,6 +104,28 @@ def stop_leftover(settings: Settings) -> list[int]:
             continue
         stopped.append(process.pid)
     return stopped
+
+
+def wait_until_gone(settings: Settings, timeout_s: float = GONE_TIMEOUT_S) -> None:
+    """Waits for this home's HAProxy to end, stopping it once its Ray is gone.
+
+    A Ray whose driver was killed takes seconds to die, and its HAProxy, not yet an orphan, still holds the ports.
+    Returns at the latest after `timeout_s`: the proxy of a platform that is meant to run on stays.
+    """
+    folder = configuration_folder(settings)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        stop_leftover(settings)
+        if not any(_is_ours_now(process, folder) for process in psutil.process_iter()):
+            return
+        time.sleep(0.5)
+
+
+def _is_ours_now(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return _is_ours(process, folder)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
 
 
 def _orphans(folder: Path) -> Iterator[psutil.Process]:
