@@ -36,11 +36,15 @@ check: env ## format, lint, types, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## checks and tests, at most 25 minutes on 2 cores
-	$(BIN)/python -m pytest -m "not full"
+# Each file of cluster tests gets a Ray head of its own, so that none inherits another's leftovers.
+CLUSTER_TESTS := $(wildcard tests/cluster/test_*.py)
 
-test-full: check ## also the long tests
-	$(BIN)/python -m pytest
+test: check ## checks and tests, at most 25 minutes on 2 cores
+	@set -e; for file in $(CLUSTER_TESTS); do $(BIN)/python -m pytest -m "not full" $$file; done
+	$(BIN)/python -m pytest -m "not full" tests/unit tests/architecture tests/contract
+
+test-full: test ## also the long tests
+	$(BIN)/python -m pytest -m full
 
 bench-%: env
 	$(BIN)/python benchmarks/bench_$*.py $(if $(QUICK),--quick)
