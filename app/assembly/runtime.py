@@ -23,6 +23,8 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
     Yields whether the cluster is private. A private one is taken down whole, also after an error or
     Ctrl-C: Serve first (else its proxy outlives Ray and keeps the port), then Ray.
     """
+    # Tune would keep Ctrl-C for itself, also long after a sweep: the loop would not stop.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", log_to_driver=False)
         yield False
