@@ -27,7 +27,7 @@ def learning_rate(step: int, num_steps: int, peak: float) -> float:
     """Linear warm-up, then a half cosine down to zero.
 
     >>> [round(learning_rate(s, 100, 1.0), 3) for s in (0, 5, 52, 99)]
-    [0.2, 1.0, 0.512, 0.0]
+    [0.2, 1.0, 0.508, 0.0]
     """
     warm = max(1, round(num_steps * WARM_UP))
     if step < warm:

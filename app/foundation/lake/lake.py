@@ -16,6 +16,8 @@ Traps, and what is done about them:
 from __future__ import annotations
 
 import uuid
+import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import parser
 from pyiceberg.transforms import BucketTransform
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.errors import SchemaMismatchError, StateConflictError, UnknownNameError
 from app.foundation.lake.table_schema import conform, kept_schema, require_columns
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 CATALOG_NAME = "millrace"
 WRITE_ID = "millrace.write_id"  # marks a dataset's commit, since Ray's writer does not say which snapshot it made
 WRITE_RESOURCES = {"num_cpus": 0.5}  # differs from a map's 1, which keeps the two apart
+CONNECT_ATTEMPTS = 4
+MADE_BY_ANOTHER = ("already exists", "duplicate key")  # SQLite's words, PostgreSQL's words
 EVOLVE_ATTEMPTS = 8
 LOCK_TIMEOUT_S = 30  # how long a commit waits for another process's hold of a SQLite catalog
 COMMIT_RETRIES = {"commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000"}  # of each table; 4 is too few
@@ -75,7 +80,8 @@ class Lake:
         schema = kept_schema(schema)
         catalog = self._connected()
         if not self.exists(identifier):
-            catalog.create_namespace_if_not_exists(identifier.split(".")[0])
+            with suppress(IntegrityError):  # another process made it between pyiceberg's look and its insert
+                catalog.create_namespace_if_not_exists(identifier.split(".")[0])
             try:
                 # One commit: a table seen without its partitions would take rows that never get a bucket.
                 with (
@@ -162,14 +168,17 @@ class Lake:
         schema = kept_schema(pa.schema([projection.field(name) for name in columns]) if columns else projection)
         if not list(scan.plan_files()):
             return ray.data.from_arrow(schema.empty_table())
-        rows = ray.data.read_iceberg(
-            table_identifier=identifier,
-            selected_fields=tuple(columns) if columns else ("*",),
-            # Ray's reader takes expressions only, where pyiceberg's own scan takes text too.
-            row_filter=parser.parse(row_filter) if isinstance(row_filter, str) else row_filter,
-            snapshot_id=snapshot_id,
-            catalog_kwargs={"name": CATALOG_NAME, **self._properties},
-        )
+        with warnings.catch_warnings():
+            # Ray wants its own expressions in a later `filter`; ours are Iceberg's, the same ones `read` takes.
+            warnings.filterwarnings("ignore", message="The '(row_filter|selected_fields)' parameter is deprecated")
+            rows = ray.data.read_iceberg(
+                table_identifier=identifier,
+                selected_fields=tuple(columns) if columns else ("*",),
+                # Ray's reader takes expressions only, where pyiceberg's own scan takes text too.
+                row_filter=parser.parse(row_filter) if isinstance(row_filter, str) else row_filter,
+                snapshot_id=snapshot_id,
+                catalog_kwargs={"name": CATALOG_NAME, **self._properties},
+            )
         return _conformed(rows, schema, f"table {identifier}")
 
     def exists(self, identifier: str) -> bool:
@@ -268,8 +277,18 @@ class Lake:
 
     def _connected(self) -> SqlCatalog:
         if self._catalog is None:
-            self._catalog = SqlCatalog(CATALOG_NAME, **self._properties)
+            self._catalog = self._catalog_of_first_come()
         return self._catalog
+
+    def _catalog_of_first_come(self) -> SqlCatalog:
+        """The catalog, whose own tables another process may be making at this moment; then they are there next time."""
+        for _ in range(CONNECT_ATTEMPTS - 1):
+            try:
+                return SqlCatalog(CATALOG_NAME, **self._properties)
+            except DatabaseError as error:
+                if not any(sign in str(error) for sign in MADE_BY_ANOTHER):
+                    raise
+        return SqlCatalog(CATALOG_NAME, **self._properties)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_properties": self._properties, "_catalog": None}
