@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,6 +44,7 @@ def save_torch(
     given = (torch.from_numpy(numeric), torch.from_numpy(codes))
     batch = torch.export.Dim("batch", min=1)
     try:
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # warns of torchvision, which nobody asked for
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(

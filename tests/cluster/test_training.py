@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -99,11 +100,24 @@ def test_two_workers_learn_and_the_same_seed_gives_the_same_model(settings: Sett
     assert not (settings.runs / "first").exists(), "checkpoints of a finished run are removed"
 
 
+def test_a_run_whose_worker_died_ends_as_if_it_had_not(settings: Settings, tmp_path: Path) -> None:
+    marker = tmp_path / "died"
+    dying = replace(
+        NETWORK,
+        factory="tests.cluster.dying_network:dies_once",
+        hyperparameters={**NETWORK.hyperparameters, "marker": str(marker)},
+    )
+    broken = train(project(), dying, rows(), settings, "broken")
+    assert marker.exists()
+    whole = train(project(), NETWORK, rows(), settings, "whole")
+    np.testing.assert_array_equal(answers(broken), answers(whole))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(settings: Settings) -> None:
-    broken = replace(NETWORK, learning_rate=float("nan"))
-    with pytest.raises(TrainingError, match="loss is nan in epoch 1, batch 2"):
-        train(project(), broken, rows(), settings, "broken")
-    assert not (settings.home / "trained" / "broken").exists()
+    broken = replace(NETWORK, learning_rate=float("inf"))
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf) in epoch 1, batch 2"):
+        train(project(), broken, rows(), settings, "nan")
+    assert not (settings.home / "trained" / "nan").exists()
 
 
 def test_a_run_that_is_late_stops(settings: Settings) -> None:

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.preprocessing import FunctionTransformer
 
 from app.errors import MissingColumnError, ModelError, SchemaMismatchError
-from app.models.artefact import Inputs, ServableModel, estimator_matrix
+from app.models.artefact import Inputs, ServableModel, Target, estimator_matrix
 from app.models.export import save_estimator, save_torch
 from app.models.registry import ModelRegistry
 from app.models.signature import Signature
@@ -67,9 +68,29 @@ def test_an_estimator_survives_the_round_trip(tmp_path: Path) -> None:
     words = {"kind": ["a", "b"]}
     matrix = estimator_matrix(frame(), INPUTS, words)
     label = (frame()["y"] > 4).to_numpy(dtype=float)
-    fitted = HistGradientBoostingClassifier(max_iter=5, random_state=0).fit(matrix, label)
+    fitted = HistGradientBoostingClassifier(max_iter=5, random_state=0, categorical_features=[2]).fit(matrix, label)
     served = ServableModel.load(save_estimator(tmp_path / "m", fitted, "binary", INPUTS, words, {}))
     np.testing.assert_array_equal(served.predict(frame()), fitted.predict_proba(matrix)[:, 1])
+
+
+def shout(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def test_an_estimator_with_foreign_code_is_refused(tmp_path: Path) -> None:
+    foreign = FunctionTransformer(shout).fit(np.zeros((2, 1)))
+    with pytest.raises(ModelError, match="shout"):
+        save_estimator(tmp_path / "m", foreign, "regression", INPUTS, {}, {})
+
+
+def test_a_regression_answers_in_the_unit_of_its_label(tmp_path: Path) -> None:
+    transform = Transform.fit(frame(), INPUTS.numeric, INPUTS.categorical)
+    module = residual_mlp(Signature(transform.num_numeric, transform.cardinalities, "regression"), width=8, depth=1)
+    save_torch(tmp_path / "m", module, transform, "regression", INPUTS, frame(), {}, Target(mean=1_000.0, scale=2.0))
+    numeric, codes = transform.apply(frame())
+    with torch.no_grad():
+        outputs = module(torch.from_numpy(numeric), torch.from_numpy(codes)).numpy()
+    np.testing.assert_allclose(ServableModel.load(tmp_path / "m").predict(frame()), 1_000 + 2 * outputs, atol=1e-4)
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
@@ -91,9 +112,16 @@ def test_a_registered_version_is_found_by_number_and_alias(settings: Settings, t
     folder, *_ = torch_folder(tmp_path / "m")
     registry = ModelRegistry(settings)
     assert registry.alias("late", "champion") is None
-    version = registry.register(
-        "late", folder, params={"width": 16}, metrics={"roc_auc": 0.7}, tags={"purpose": "t"}, provenance={"seed": 1}
-    )
+
+    def register(run_id: str) -> str:
+        tags = {"purpose": "t", "run_id": run_id}
+        return registry.register(
+            "late", folder, params={"width": 16}, metrics={"roc_auc": 0.7}, tags=tags, provenance={"seed": 1}
+        )
+
+    version = register("run")
+    assert register("run") == version, "a registration that is repeated makes no second version"
+    assert register("another run") == "2"
     registry.set_alias("late", "champion", version)
     assert registry.alias("late", "champion") == version == "1"
     assert registry.tags("late", version)["purpose"] == "t"

@@ -13,7 +13,7 @@ from app.spec import FeatureService, TorchModel
 from app.training.arrays import check_trainable
 from app.training.deepspeed_config import deepspeed_config
 from app.training.folds import time_ordered_folds
-from app.training.sweep import with_parameters
+from app.training.sweep import summarise, with_parameters
 
 MODEL = TorchModel("m", FeatureService("s", ()), "app.models.tabular:residual_mlp", batch_size=64, zero_stage=2)
 
@@ -45,6 +45,12 @@ def test_a_fold_never_learns_from_its_future(times: list[int], num_folds: int) -
 def test_rows_that_cannot_be_learned_from_are_refused(labels: list[int], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         check_trainable(pd.DataFrame({"label": labels}), "binary", "here")
+
+
+def test_the_interval_of_a_mean_over_folds_is_narrower_than_that_of_a_fold() -> None:
+    trial = summarise([(0.5, 0.4, 0.6), (0.7, 0.6, 0.8)])
+    assert trial["mean"] == pytest.approx(0.6) and trial["spread"] == pytest.approx(0.1)
+    assert trial["high"] - trial["mean"] == pytest.approx(0.1 / 2**0.5)
 
 
 def test_swept_parameters_go_where_they_belong() -> None:
