@@ -37,13 +37,16 @@ check: env ## format, lint, types, import direction
 	$(BIN)/lint-imports
 
 # Each file of cluster tests gets a Ray head of its own, so that none inherits another's leftovers.
-CLUSTER_TESTS := $(wildcard tests/cluster/test_*.py)
+# Training starts many processes and was not yet seen to pass in time on a loaded machine: it is in test-full.
+LONG_CLUSTER_TESTS := tests/cluster/test_training.py
+CLUSTER_TESTS := $(filter-out $(LONG_CLUSTER_TESTS), $(wildcard tests/cluster/test_*.py))
 
 test: check ## checks and tests, at most 25 minutes on 2 cores
 	@set -e; for file in $(CLUSTER_TESTS); do $(BIN)/python -m pytest -m "not full" $$file; done
 	$(BIN)/python -m pytest -m "not full" tests/unit tests/architecture tests/contract
 
 test-full: test ## also the long tests
+	$(BIN)/python -m pytest $(LONG_CLUSTER_TESTS)
 	$(BIN)/python -m pytest -m full
 
 bench-%: env
