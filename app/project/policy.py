@@ -41,8 +41,8 @@ ROLLOUT = RolloutPolicy(
         SetWeight(50), Pause(DAY), Analysis(),
     ),
     metrics=(
-        # On 150 rows the difference between two equally good models has a standard deviation of about 0.05: 0.12 stops
-        # hardly any, and a model that ranks backwards loses by 0.5 or more.
+        # Estimates, not measured: on 150 rows two equally good models differ with a standard deviation of about 0.05,
+        # so 0.12 should stop hardly any; a model that ranks backwards should lose by 0.5 or more.
         AnalysisMetric(
             "log_loss", "log_loss_difference", "result <= 0.12", "result > 0.18",
             min_rows=150, inconclusive_limit=72,
