@@ -20,7 +20,7 @@ US = timedelta(microseconds=1)
 def definition(view: FeatureView) -> dict[str, Any]:
     """Schema, windows, TTL, source and the transform's code. Owner, tags and description are not meaning."""
     source = view.source
-    return {
+    meaning: dict[str, Any] = {
         "join_keys": list(view.join_keys),
         "fields": [[f.name, f.dtype] for f in view.fields],
         "aggregations": [[a.column, a.function, a.window // US, a.hop // US] for a in view.aggregations],
@@ -35,6 +35,9 @@ def definition(view: FeatureView) -> dict[str, Any]:
             "available_timestamp": source.available_timestamp,
         },
     }
+    if view.expectations:  # absent without any, so that earlier versions keep their hash
+        meaning["expectations"] = [repr(e) for e in view.expectations]
+    return meaning
 
 
 def definition_hash(view: FeatureView) -> str:

@@ -10,9 +10,11 @@ from app.spec.features import (
     FeatureView,
     Field,
     IcebergTable,
+    KafkaTopic,
     OnDemandFeatureView,
     ParquetFiles,
     Source,
+    SqlQuery,
 )
 from app.spec.models import Cases, Gate, Label, SearchSpace, SklearnModel, TorchModel
 from app.spec.policies import (
@@ -44,6 +46,7 @@ __all__ = [
     "Field",
     "Gate",
     "IcebergTable",
+    "KafkaTopic",
     "Label",
     "OnDemandFeatureView",
     "ParquetFiles",
@@ -55,6 +58,7 @@ __all__ = [
     "SetWeight",
     "SklearnModel",
     "Source",
+    "SqlQuery",
     "Timeline",
     "TorchModel",
 ]

@@ -55,16 +55,23 @@ class Expectation:
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """Parquet files: a path, a glob or an object-store URL."""
+    """Parquet files: a path, a glob or an object-store URL (`s3://…`, `gs://…`, `abfs://…`, `file://…`), a folder too.
+
+    What is new: with `new_files_only`, files that were not read before (by path, size and time of change); else all is
+    read again and rows that are new or changed are kept. New files only suits folders where files are added and
+    never rewritten; it never reads old ones again.
+    """
 
     path: str
+    new_files_only: bool = False
 
 
 @dataclass(frozen=True)
 class CsvFiles:
-    """CSV files with a header: a path, a glob or an object-store URL."""
+    """CSV files with a header; paths and what is new as for `ParquetFiles`."""
 
     path: str
+    new_files_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,39 @@ class DatasetFunction:
     function: Callable[[], Any]
 
 
-Reader = ParquetFiles | CsvFiles | IcebergTable | DatasetFunction
+@dataclass(frozen=True)
+class SqlQuery:
+    """Rows of a SQL database.
+
+    What is new: rows whose `cursor` is greater than the greatest one read. That is exact when the column only grows
+    in the order in which rows become visible: an identity column of one writer, or a time of change together with a
+    `lag` longer than the longest transaction. Without a cursor all is read again and rows that are new or changed
+    are kept.
+    """
+
+    url: str  # SQLAlchemy URL; keep passwords out of it where the driver can find them itself (~/.pgpass)
+    query: str  # a SELECT without ORDER BY and LIMIT
+    cursor: str | None = None  # a column of the query, among the source's fields
+    lag: timedelta = timedelta(0)  # of a timestamp cursor: rows younger than this are left for the next time
+    batch_rows: int = 100_000  # rows of one commit; bounds memory
+
+
+@dataclass(frozen=True)
+class KafkaTopic:
+    """Messages of a topic whose values are JSON objects, one row each.
+
+    Fields named `message_key` (string), `message_timestamp` (timestamp), `message_partition` and `message_offset`
+    (int64) are filled from the message itself. What is new: messages from the offset on where the last commit ended,
+    in each partition.
+    """
+
+    topic: str
+    bootstrap_servers: str  # host:port, several with commas
+    consumer: Mapping[str, Any] = field(default_factory=dict)  # further librdkafka settings, e.g. security.protocol
+    batch_messages: int = 100_000  # messages of one commit, over all partitions; bounds memory
+
+
+Reader = ParquetFiles | CsvFiles | IcebergTable | DatasetFunction | SqlQuery | KafkaTopic
 
 
 @dataclass(frozen=True)
@@ -133,7 +172,8 @@ class FeatureView:
     `fields` are columns after `transform` (a pure function of a batch, pandas to pandas, run by
     backfill and by push alike). With `aggregations` the view's features are the windows and
     `fields` are the transformed columns they read. `ttl`: how old a value may be (`None`: any age);
-    it does not apply to aggregations, whose windows bound the age.
+    it does not apply to aggregations, whose windows bound the age. `expectations`: rules of the transformed rows;
+    a row that breaks one goes to quarantine.
     """
 
     name: str
@@ -146,6 +186,7 @@ class FeatureView:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    expectations: tuple[Expectation, ...] = ()
 
     @property
     def join_keys(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.errors import ProjectError
-from app.spec.features import Entity, FeatureService, FeatureView, OnDemandFeatureView, Source
+from app.spec.features import Entity, FeatureService, FeatureView, OnDemandFeatureView, Source, SqlQuery
 from app.spec.models import Cases, Gate, Label, Model, SearchSpace, SklearnModel
 from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
 
@@ -135,6 +135,8 @@ def _check_sources(project: Project) -> None:
         needed = [source.event_timestamp, *source.key]
         if source.available_timestamp:
             needed.append(source.available_timestamp)
+        if isinstance(source.reader, SqlQuery) and source.reader.cursor is not None:
+            needed.append(source.reader.cursor)
         for column in [*needed, *(e.column for e in source.expectations)]:
             if column not in columns:
                 raise ProjectError(
@@ -147,6 +149,13 @@ def _check_sources(project: Project) -> None:
 
 def _check_view(view: FeatureView) -> None:
     fields = {f.name for f in view.fields}
+    for expectation in view.expectations:
+        if expectation.column not in {*fields, *view.join_keys}:
+            raise ProjectError(
+                f"feature view {view.name!r} expects something of {expectation.column!r}, which is not among its "
+                f"fields ({', '.join(sorted(fields))}).",
+                view=view.name, column=expectation.column,
+            )
     for aggregation in view.aggregations:
         if aggregation.column not in fields:
             raise ProjectError(

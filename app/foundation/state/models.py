@@ -58,6 +58,16 @@ class Materialization(Base):
     created_at: Mapped[datetime]
 
 
+class FeatureStatistics(Base):
+    """What a view's table held at one snapshot."""
+
+    __tablename__ = "feature_statistics"
+    table_name: Mapped[str] = mapped_column(primary_key=True)
+    snapshot_id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    statistics: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class LoopRun(Base):
     """One walk of a project through the loop."""
 
