@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import MissingColumnError, SchemaMismatchError, TimestampError
+from app.features.dates_uuids_lists import dates, lists, uuids
 from app.spec.features import Field
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -25,6 +27,12 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
     "timestamp": TIMESTAMP,
+    "date": pa.date32(),
+    "uuid": pa.string(),
+    "list<int64>": pa.list_(pa.int64()),
+    "list<float64>": pa.list_(pa.float64()),
+    "list<string>": pa.list_(pa.string()),
+    "list<bool>": pa.list_(pa.bool_()),
 }
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -112,6 +120,8 @@ def conform_column(column: pa.ChunkedArray | pa.Array, field: Field, where: str)
         column = column.cast(column.type.value_type)
     if field.dtype == "timestamp":
         return _timestamps(column, field, where)
+    if field.dtype in ("date", "uuid") or field.dtype.startswith("list<"):
+        return _special(column, field, where)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     target = ARROW_TYPES[field.dtype]
@@ -123,6 +133,17 @@ def conform_column(column: pa.ChunkedArray | pa.Array, field: Field, where: str)
         return column.cast(target)
     except pa.ArrowInvalid as error:
         raise _mismatch(field, where, f"is {column.type}: {error}") from error
+
+
+def _special(column: pa.ChunkedArray | pa.Array, field: Field, where: str) -> pa.ChunkedArray | pa.Array:
+    """Dates, UUIDs and lists."""
+    if field.dtype == "date":
+        found = dates(column)
+    else:
+        found = uuids(column) if field.dtype == "uuid" else lists(column, ARROW_TYPES[field.dtype])
+    if isinstance(found, list):
+        raise _mismatch(field, where, f"{len(found)} distinct value(s) do not fit, e.g. {found[:3]!r}")
+    return found
 
 
 def _convertible(found: pa.DataType, target: pa.DataType) -> bool:
@@ -141,6 +162,12 @@ def _is_text(kind: pa.DataType) -> bool:
 def _array(values: list[Any], field: Field, where: str) -> pa.ChunkedArray | pa.Array:
     if field.dtype == "timestamp":
         return _timestamps_of_values(values, field, where)
+    if field.dtype in ("date", "uuid"):
+        values = [str(v) if isinstance(v, UUID) else None if v != v else v for v in values]
+        try:
+            return conform_column(pa.array(values), field, where)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise _mismatch(field, where, str(error)) from error
     if field.dtype == "string" and any(not isinstance(v, str) for v in values if v is not None):
         raise _mismatch(field, where, f"holds {_first_of_other_type(values, str)!r}")
     if field.dtype != "bool" and any(isinstance(v, bool) for v in values):

@@ -12,7 +12,8 @@ from ray.data.expressions import Expr, col, lit
 from app.features.arrow_types import TIMESTAMP, arrow_schema
 from app.features.ingest import CREATED, raw_table
 from app.features.sources import available_column, map_settled, original_errors, settle
-from app.features.view_rows import stored_fields, view_rows, view_schema
+from app.features.view_rows import stored_fields, view_rows
+from app.features.view_tables import ensure_view_table
 from app.foundation.lake import Lake
 from app.foundation.state import StateDatabase
 from app.foundation.state import models as m
@@ -33,11 +34,6 @@ class MaterializeResult:
     rows: int
     snapshot_id: int | None
     already_there: bool = False
-
-
-def view_table(project: str, view: str, version: int) -> str:
-    """Identifier of a view version's table."""
-    return f"{project}.fv_{view}_v{version}"
 
 
 class Backfill:
@@ -81,9 +77,9 @@ class Backfill:
         self, view: FeatureView, version: int, start: datetime, end: datetime, stretch: Expr,
         name: str, run_id: str,
     ) -> MaterializeResult:
-        raw, table = raw_table(self._project, view.source), view_table(self._project, view.name, version)
+        raw = raw_table(self._project, view.source)
         raw_snapshot = self._lake.current_snapshot_id(raw)
-        self._lake.ensure_table(table, view_schema(view), bucket_by=view.join_keys[:1])
+        table = ensure_view_table(self._lake, self._project, view, version)
         mark = f"{name}@{raw_snapshot}"
         found = self._lake.find_commit(table, MARK, mark)
         if raw_snapshot is None or found is not None:

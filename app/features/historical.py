@@ -13,12 +13,12 @@ import ray
 
 from app.errors import FeatureStoreError, TimestampError
 from app.features.arrow_types import arrow_schema, conform_column, require_columns, to_plain_pandas
-from app.features.backfill import view_table
 from app.features.content_hash import content_hash
 from app.features.join_view import Bucket, join_in_buckets, join_view, spine_keys
 from app.features.on_demand import Columns, compute
 from app.features.references import ReadPlan, ViewRead
 from app.features.view_rows import key_fields
+from app.features.view_tables import view_table
 from app.foundation.lake import Lake
 from app.spec import Project
 from app.spec.features import FeatureView, Field
@@ -100,7 +100,7 @@ def read_historical(
         UnknownNameError: a view that was never materialised.
     """
     spine = as_table(entity_df)
-    require_columns(spine.column_names, [EVENT, *(k for r in plan.joined for k in r.view.join_keys)], "entity_df")
+    require_columns(spine.column_names, [EVENT, *(k for r in plan.joined for k in r.key_columns)], "entity_df")
     times = moments(spine)
     joined: Columns = {}
     views: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def read_historical(
         table = view_table(project.name, read.view.name, read.version)
         snapshot_id = lake.current_snapshot_id(table)
         rows = pl.DataFrame(_rows(lake, table, read.view, times, as_of, snapshot_id))
-        found = _join(read, times, spine_keys(spine, read.view), rows)
+        found = _join(read, times, spine_keys(spine, read.view, read.key_columns), rows)
         schema = arrow_schema(read.features)
         for name in found.columns:
             joined[(read.label, name)] = found[name].to_arrow().cast(schema.field(name).type)

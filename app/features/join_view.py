@@ -21,7 +21,7 @@ from app.spec.features import FeatureView, Field
 
 POLARS_TYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(), "float64": pl.Float64(), "string": pl.String(), "bool": pl.Boolean(),
-    "timestamp": pl.Datetime("us", "UTC"),
+    "timestamp": pl.Datetime("us", "UTC"), "date": pl.Date(), "uuid": pl.String(),
 }
 
 
@@ -83,22 +83,24 @@ def _buckets(frame: pl.DataFrame, keys: Sequence[str], num_buckets: int) -> np.n
     return (frame.select(keys).hash_rows(seed=0) % num_buckets).to_numpy()
 
 
-def spine_keys(spine: pa.Table, view: FeatureView, where: str = "entity_df") -> pl.DataFrame:
+def spine_keys(
+    spine: pa.Table, view: FeatureView, key_columns: Sequence[str], where: str = "entity_df"
+) -> pl.DataFrame:
     """The view's join keys out of a spine, in their declared types; a float column of whole numbers counts as integer.
 
     Raises:
         SchemaMismatchError: a key of another type.
     """
     columns = {}
-    for field in key_fields(view):
-        column = pl.Series(field.name, spine[field.name])
+    for field, name in zip(key_fields(view), key_columns, strict=True):
+        column = pl.Series(field.name, spine[name])
         target = POLARS_TYPES[field.dtype]
         if column.dtype.is_float():
             column = column.fill_nan(None)
         if not _fits(column, target):
             raise SchemaMismatchError(
-                f"{where}: join key {field.name!r} of feature view {view.name!r} is {column.dtype}; expected "
-                f"{field.dtype} ({ARROW_TYPES[field.dtype]}).", column=field.name, view=view.name,
+                f"{where}: join key {name!r} of feature view {view.name!r} is {column.dtype}; expected "
+                f"{field.dtype} ({ARROW_TYPES[field.dtype]}).", column=name, view=view.name,
             )
         columns[field.name] = column.cast(target)
     return pl.DataFrame(columns)

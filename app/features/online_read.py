@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from app.features.arrow_types import ARROW_TYPES, rows_to_table
 from app.features.keys import entity_key
 from app.features.on_demand import compute, request_fields
 from app.features.online import OnlineStore, WindowSpec
-from app.features.push import EPOCH, micros_of
+from app.features.push import EPOCH, ONLINE_UNITS, micros_of
 from app.features.references import ReadPlan, ViewRead
 from app.features.view_rows import key_fields
 from app.features.windows import micros, window_features
@@ -57,13 +57,13 @@ def read_online(
 
 def _key(read: ViewRead, fields: Sequence[Field], row: Mapping[str, Any]) -> str | None:
     parts = []
-    for field in fields:
-        if field.name not in row:
+    for field, column in zip(fields, read.key_columns, strict=True):
+        if column not in row:
             raise MissingColumnError(
-                f"an entity row lacks the join key {field.name!r} of feature view {read.view.name!r}; it has: "
-                f"{', '.join(row) or 'nothing'}.", column=field.name, view=read.view.name,
+                f"an entity row lacks the join key {column!r} of feature view {read.view.name!r}; it has: "
+                f"{', '.join(row) or 'nothing'}.", column=column, view=read.view.name,
             )
-        parts.append(_typed(row[field.name], field, read.view.name))
+        parts.append(_typed(row[column], field, read.view.name))
     return entity_key(parts)
 
 
@@ -79,9 +79,10 @@ def _typed(value: Any, field: Field, view: str) -> Any:
         return int(value)
     if field.dtype == "bool" and isinstance(value, bool):
         return str(value).lower()
-    if field.dtype == "timestamp":
+    if field.dtype in ("timestamp", "date", "uuid"):
         column = rows_to_table([{field.name: value}], [field], f"join key of feature view {view!r}")[field.name]
-        return micros_of(column[0].as_py())
+        typed = column[0].as_py()
+        return micros_of(typed) if field.dtype == "timestamp" else str(typed)
     raise SchemaMismatchError(
         f"join key {field.name!r} of feature view {view!r} is {value!r}; expected {field.dtype}.",
         column=field.name, view=view,
@@ -92,17 +93,22 @@ def _latest(store: OnlineStore, table: str, read: ViewRead, keys: list[str | Non
     found = store.get_latest(table, _distinct(keys), at_us)
     oldest = None if read.view.ttl is None else at_us - micros(read.view.ttl)
     names = [f.name for f in read.view.fields]
-    moments = {f.name for f in read.view.fields if f.dtype == "timestamp"}
+    decoded = {f.name: f.dtype for f in read.view.fields if f.dtype in ONLINE_UNITS}
     records: dict[str, dict[str, Any]] = {}
     for key, row in found.items():
         if oldest is None or row.event_us >= oldest:
             records[key] = dict(zip(names, json.loads(row.values), strict=True))
-            for name in moments:
-                us = records[key][name]
-                records[key][name] = None if us is None else EPOCH + timedelta(microseconds=us)
+            for name, dtype in decoded.items():
+                records[key][name] = _moment(records[key][name], dtype)
     nothing = dict.fromkeys(names)
     by_row = [nothing if key is None else records.get(key, nothing) for key in keys]
     return {f.name: [record[f.name] for record in by_row] for f in read.features}
+
+
+def _moment(number: int | None, dtype: str) -> datetime | date | None:
+    if number is None:
+        return None
+    return EPOCH + timedelta(microseconds=number) if dtype == "timestamp" else EPOCH.date() + timedelta(days=number)
 
 
 def _windows(store: OnlineStore, table: str, read: ViewRead, keys: list[str | None], at_us: int) -> Values:

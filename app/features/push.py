@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from app.features.window_rows import float_values, resolve
 from app.spec.features import FeatureView, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ONLINE_UNITS: dict[str, Literal["us", "d"]] = {"timestamp": "us", "date": "d"}  # since the epoch, as whole numbers
 Rows = Sequence[dict[str, Any]] | pd.DataFrame
 
 
@@ -81,7 +82,8 @@ def put_online(store: OnlineStore, table: str, view: FeatureView, rows: pl.DataF
         store.put_windows(table, list(map(WindowRow, key, event, available, created, row_key, packed)), spec)
         return
     features = rows.select(
-        pl.col(f.name).dt.epoch("us") if f.dtype == "timestamp" else pl.col(f.name) for f in view.fields
+        pl.col(f.name).dt.epoch(ONLINE_UNITS[f.dtype]) if f.dtype in ONLINE_UNITS else pl.col(f.name)
+        for f in view.fields
     )
     texts = (json.dumps(values) for values in features.iter_rows())
     store.put_latest(table, list(map(LatestRow, key, event, available, created, row_key, texts)))

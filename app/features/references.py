@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.errors import FeatureStoreError, UnknownNameError
 from app.features.registry import ViewRegistry
 from app.spec import Project
 from app.spec.features import FeatureService, FeatureView, Field, OnDemandFeatureView
-
-_REFERENCE = re.compile(r"(?P<view>\w+)(?:@v(?P<version>\d+))?:(?P<feature>\w+|\*)")
+from app.spec.references import FeatureReference
 
 
 @dataclass(frozen=True)
 class ViewRead:
-    """Features wanted of one version of one view. `label` is the view as it was written (`view` or `view@v2`)."""
+    """Features wanted of one version of one view, joined once. `label`: `FeatureReference.label`.
+
+    `join_key_map`: the rows' column for each of the view's keys that is called otherwise there.
+    """
 
     label: str
     view: FeatureView
     version: int
     features: tuple[Field, ...]
+    join_key_map: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The rows' column for each of the view's join keys."""
+        renamed = dict(self.join_key_map)
+        return tuple(renamed.get(key, key) for key in self.view.join_keys)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ def plan_read(
     Args:
         project: the project.
         registry: its registered versions.
-        features: `"view:feature"`, `"view:*"`, `"view@v2:feature"`, or a service.
+        features: references as `app.spec.references` explains, or a service.
         given: columns that come with the question (keys, request fields, the moment).
         full_feature_names: name results `view__feature`.
 
@@ -55,21 +63,32 @@ def plan_read(
         UnknownNameError: a view, version or feature that does not exist.
         FeatureStoreError: two results of one name, or an input of an on-demand view that nothing provides.
     """
-    asked: list[tuple[str, str]] = []
-    reads: dict[str, tuple[FeatureView, int]] = {}
+    asked: list[tuple[tuple[str, str], str]] = []
+    reads: dict[str, ViewRead] = {}
     on_demand: dict[str, OnDemandFeatureView] = {}
     written = features.features if isinstance(features, FeatureService) else features
-    for reference in written:
-        label, name, version, feature = _parse(reference)
-        view = _view(project, name)
+    for reference in map(FeatureReference.parse, written):
+        label, view = reference.label, _view(project, reference.view)
         if isinstance(view, OnDemandFeatureView):
+            if reference.join_key_map or reference.version is not None:
+                raise FeatureStoreError(
+                    f"{reference.view!r} is an on-demand view: it has neither versions nor join keys.", view=view.name
+                )
             on_demand[label] = view
-            asked += [(label, f.name) for f in _select(view.fields, feature, label)]
+            fields = view.fields
         else:
-            reads[label] = registry.view(name, version)
-            asked += [(label, f.name) for f in _select(reads[label][0].feature_fields, feature, label)]
+            read = _read(registry, reference)
+            if reads.setdefault(label, read) != read:
+                raise FeatureStoreError(
+                    f"{label!r} names two different joins. Give each a name of its own.", reference=label
+                )
+            fields = read.view.feature_fields
+        asked += [
+            ((label, f.name), reference.column(f.name, full_feature_names))
+            for f in _select(fields, reference.feature, label)
+        ]
     asked = list(dict.fromkeys(asked))
-    needed = [pair for pair in asked if pair[0] in reads]
+    needed = [pair for pair, _ in asked if pair[0] in reads]
     inputs: dict[str, dict[str, tuple[str, str] | None]] = {}
     for label, view in on_demand.items():
         inputs[label] = {
@@ -79,20 +98,20 @@ def plan_read(
     return ReadPlan(
         joined=tuple(_reads(reads, needed)),
         on_demand=tuple(on_demand.values()),
-        outputs=_named(asked, full_feature_names, given),
+        outputs=_named(asked, given),
         on_demand_inputs=inputs,
     )
 
 
-def _parse(reference: str) -> tuple[str, str, int | None, str]:
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
+def _read(registry: ViewRegistry, reference: FeatureReference) -> ViewRead:
+    view, version = registry.view(reference.view, reference.version)
+    unknown = [key for key, _ in reference.join_key_map if key not in view.join_keys]
+    if unknown:
         raise UnknownNameError(
-            f"{reference!r} is no feature reference; expected 'view:feature', 'view:*' or 'view@v2:feature'.",
-            reference=reference,
+            f"feature view {view.name!r} has no join key {', '.join(map(repr, unknown))}; it has: "
+            f"{', '.join(view.join_keys) or 'none'}.", view=view.name, keys=unknown,
         )
-    version = None if match["version"] is None else int(match["version"])
-    return reference.split(":")[0], match["view"], version, match["feature"]
+    return ViewRead(reference.label, view, version, (), reference.join_key_map)
 
 
 def _view(project: Project, name: str) -> FeatureView | OnDemandFeatureView:
@@ -117,10 +136,10 @@ def _select(fields: Sequence[Field], feature: str, label: str) -> list[Field]:
 
 def _provider(
     project: Project, registry: ViewRegistry, name: str, wanted_by: OnDemandFeatureView,
-    reads: dict[str, tuple[FeatureView, int]],
+    reads: dict[str, ViewRead],
 ) -> tuple[str, str]:
     """The joined feature that an on-demand view means by `name`: one of the views asked for, else of any view."""
-    providers = [label for label, (view, _) in reads.items() if name in {f.name for f in view.feature_fields}]
+    providers = [label for label, read in reads.items() if name in {f.name for f in read.view.feature_fields}]
     if not providers:
         providers = [v.name for v in project.views if name in {f.name for f in v.feature_fields}]
     if len(providers) != 1:
@@ -131,27 +150,25 @@ def _provider(
             "or give the feature a name of its own.", view=wanted_by.name, input=name,
         )
     if providers[0] not in reads:
-        reads[providers[0]] = registry.view(providers[0])
+        reads[providers[0]] = _read(registry, FeatureReference(providers[0], name))
     return providers[0], name
 
 
-def _reads(reads: dict[str, tuple[FeatureView, int]], needed: Sequence[tuple[str, str]]) -> list[ViewRead]:
+def _reads(reads: dict[str, ViewRead], needed: Sequence[tuple[str, str]]) -> list[ViewRead]:
     result = []
-    for label, (view, version) in reads.items():
+    for label, read in reads.items():
         names = {feature for of, feature in needed if of == label}
-        fields = tuple(f for f in view.feature_fields if f.name in names)
+        fields = tuple(f for f in read.view.feature_fields if f.name in names)
         if fields:
-            result.append(ViewRead(label, view, version, fields))
+            result.append(replace(read, features=fields))
     return result
 
 
 def _named(
-    asked: Sequence[tuple[str, str]], full_feature_names: bool, given: Collection[str]
+    asked: Sequence[tuple[tuple[str, str], str]], given: Collection[str]
 ) -> tuple[tuple[tuple[str, str], str], ...]:
     names: dict[str, str] = {}
-    outputs = []
-    for label, feature in asked:
-        name = f"{label.replace('@', '_')}__{feature}" if full_feature_names else feature
+    for (label, feature), name in asked:
         if name in names or name in given:
             other = f"feature view {names[name]!r}" if name in names else "the rows that were given"
             raise FeatureStoreError(
@@ -159,5 +176,4 @@ def _named(
                 "full_feature_names=True, or leave one out.", feature=name,
             )
         names[name] = label
-        outputs.append(((label, feature), name))
-    return tuple(outputs)
+    return tuple(asked)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import polars as pl
 
 from app.errors import FeatureStoreError, UnknownNameError
-from app.features.backfill import Backfill, MaterializeResult, view_table
+from app.features.backfill import Backfill, MaterializeResult
 from app.features.historical import EVENT, HistoricalFeatures, as_table, read_historical
 from app.features.ingest import QUARANTINE_SCHEMA, IngestResult, ingest, quarantine_rows, quarantine_table
 from app.features.online import open_store
@@ -18,7 +18,8 @@ from app.features.online_read import online_table, read_online
 from app.features.push import PushResult, Rows, checked, newest_for_online, put_online, stamped_view_rows
 from app.features.references import ReadPlan, ViewRead, plan_read
 from app.features.registry import Change, ViewRegistry
-from app.features.view_rows import source_frame, view_schema
+from app.features.view_rows import source_frame
+from app.features.view_tables import ensure_view_table, view_table
 from app.foundation.lake import Lake
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
@@ -207,8 +208,7 @@ class FeatureStore:
         for view, version in views:
             table = stamped_view_rows(view, raw, frame, created)
             if to != "online":
-                offline = view_table(self.project.name, view.name, version)
-                self.lake.ensure_table(offline, view_schema(view), bucket_by=view.join_keys[:1])
+                offline = ensure_view_table(self.lake, self.project.name, view, version)
                 self.lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
             if to != "offline":
                 online = online_table(self.project.name, ViewRead(view.name, view, version, ()))

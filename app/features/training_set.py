@@ -94,8 +94,13 @@ def feature_names(project: Project) -> tuple[str, ...]:
 def _cases(project: Project, lake: Lake, start: datetime, end: datetime) -> tuple[pl.DataFrame, int | None]:
     """Key, moment, request fields and the join keys of the service's views."""
     cases = project.cases
-    views = [project.view(name) for name in dict.fromkeys(view for view, _ in project.expand(project.service))]
-    keys = {k for v in project.views for k in v.join_keys if v in views or _feeds_on_demand(v, views)}
+    references = project.references(project.service)
+    views = [project.view(name) for name in dict.fromkeys(r.view for r in references)]
+    keys = {k for v in project.views for k in v.join_keys if _feeds_on_demand(v, views)}
+    for reference in references:
+        view, renamed = project.view(reference.view), dict(reference.join_key_map)
+        if not isinstance(view, OnDemandFeatureView):
+            keys.update(renamed.get(k, k) for k in view.join_keys)
     wanted = [cases.key, cases.prediction_timestamp, *(f.name for f in cases.request_fields), *sorted(keys)]
     table = raw_table(project.name, cases.source)
     snapshot_id = lake.current_snapshot_id(table)

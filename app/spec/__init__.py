@@ -29,6 +29,7 @@ from app.spec.policies import (
     Timeline,
 )
 from app.spec.project import Project
+from app.spec.references import FeatureReference, ViewAlias
 
 __all__ = [
     "AccessPolicy",
@@ -41,6 +42,7 @@ __all__ = [
     "DriftPolicy",
     "Entity",
     "Expectation",
+    "FeatureReference",
     "FeatureService",
     "FeatureView",
     "Field",
@@ -61,4 +63,5 @@ __all__ = [
     "SqlQuery",
     "Timeline",
     "TorchModel",
+    "ViewAlias",
 ]

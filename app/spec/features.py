@@ -10,16 +10,24 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from app.spec.references import ViewAlias
+
 if TYPE_CHECKING:
     import pandas as pd
 
-DType = Literal["int64", "float64", "string", "bool", "timestamp"]
+DType = Literal[
+    "int64", "float64", "string", "bool", "timestamp", "date", "uuid",
+    "list<int64>", "list<float64>", "list<string>", "list<bool>",
+]
 AggregationFunction = Literal["sum", "count", "mean", "min", "max", "std", "last"]
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column: `dtype` is its logical type; `pii` columns need a role to be read."""
+    """One column: `dtype` is its logical type; `pii` columns need a role to be read.
+
+    A `uuid` is kept as its text, lower case with hyphens. Lists are features, not keys.
+    """
 
     name: str
     dtype: DType
@@ -173,7 +181,8 @@ class FeatureView:
     backfill and by push alike). With `aggregations` the view's features are the windows and
     `fields` are the transformed columns they read. `ttl`: how old a value may be (`None`: any age);
     it does not apply to aggregations, whose windows bound the age. `expectations`: rules of the transformed rows;
-    a row that breaks one goes to quarantine.
+    a row that breaks one goes to quarantine. `num_buckets`: partitions of the view's table by its first join key,
+    fixed when the table is made; about one for each million rows expected, since one task joins one bucket.
     """
 
     name: str
@@ -187,11 +196,20 @@ class FeatureView:
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     expectations: tuple[Expectation, ...] = ()
+    num_buckets: int = 8
 
     @property
     def join_keys(self) -> tuple[str, ...]:
         """Join keys of all entities, in order, each once."""
         return tuple(dict.fromkeys(key for entity in self.entities for key in entity.join_keys))
+
+    def with_name(self, name: str) -> ViewAlias:
+        """References to this view whose columns carry `name` in front."""
+        return ViewAlias(self.name).with_name(name)
+
+    def with_join_key_map(self, join_key_map: Mapping[str, str]) -> ViewAlias:
+        """References to this view joined by other columns, e.g. `{"airport": "origin"}`."""
+        return ViewAlias(self.name).with_join_key_map(join_key_map)
 
     @property
     def feature_fields(self) -> tuple[Field, ...]:
@@ -219,7 +237,10 @@ class OnDemandFeatureView:
 
 @dataclass(frozen=True)
 class FeatureService:
-    """The features one model reads, as `"view:feature"`; `"view:*"` means all of a view."""
+    """The features one model reads, as `"view:feature"`; `"view:*"` means all of a view.
+
+    Further forms of a reference: `app.spec.references`.
+    """
 
     name: str
     features: tuple[str, ...]

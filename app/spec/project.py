@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from app.errors import ProjectError
+from app.errors import ProjectError, UnknownNameError
 from app.spec.features import Entity, FeatureService, FeatureView, OnDemandFeatureView, Source, SqlQuery
 from app.spec.models import Cases, Gate, Label, Model, SearchSpace, SklearnModel
 from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
+from app.spec.references import FeatureReference
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,40 @@ class Project:
         known = ", ".join(v.name for v in self.all_views) or "none"
         raise ProjectError(f"project {self.name!r} has no feature view {name!r}; it has: {known}.", view=name)
 
-    def expand(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
-        """The service's features as `(view, feature)` pairs, wildcards resolved.
+    def references(self, service: FeatureService) -> tuple[FeatureReference, ...]:
+        """The service's features, wildcards resolved, each once.
 
         Raises:
-            ProjectError: a reference that is not `view:feature` or names nothing.
+            ProjectError: a reference that cannot be read or names nothing.
         """
-        pairs: list[tuple[str, str]] = []
-        for reference in service.features:
-            view_name, separator, feature = reference.partition(":")
-            if not separator:
-                raise ProjectError(
-                    f"feature service {service.name!r} lists {reference!r}; expected 'view:feature' or 'view:*'.",
-                    feature=reference,
-                )
-            pairs.extend((view_name, name) for name in _features(self, view_name, feature))
-        return tuple(dict.fromkeys(pairs))
+        found: list[FeatureReference] = []
+        for text in service.features:
+            try:
+                reference = FeatureReference.parse(text)
+            except UnknownNameError as error:
+                raise ProjectError(f"feature service {service.name!r}: {error.message}", feature=text) from error
+            found.extend(replace(reference, feature=name) for name in _features(self, reference))
+        return tuple(dict.fromkeys(found))
+
+    def expand(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
+        """The service's features as `(view, column)` pairs, wildcards resolved.
+
+        Raises:
+            ProjectError: a reference that cannot be read or names nothing.
+        """
+        return tuple(dict.fromkeys((r.view, r.column(r.feature)) for r in self.references(service)))
 
 
-def _features(project: Project, view_name: str, feature: str) -> list[str]:
+def _features(project: Project, reference: FeatureReference) -> list[str]:
+    view_name, feature = reference.view, reference.feature
     view = project.view(view_name)
+    keys = () if isinstance(view, OnDemandFeatureView) else view.join_keys
+    unknown = [key for key, _ in reference.join_key_map if key not in keys]
+    if unknown:
+        raise ProjectError(
+            f"feature view {view_name!r} has no join key {', '.join(map(repr, unknown))}; it has: "
+            f"{', '.join(keys) or 'none'}.", view=view_name,
+        )
     fields = view.fields if isinstance(view, OnDemandFeatureView) else view.feature_fields
     names = [f.name for f in fields]
     if feature == "*":

@@ -185,3 +185,42 @@ def test_refused_rows_are_reported_and_kept(store: FeatureStore) -> None:
     assert (result.accepted, result.refused) == (0, ("amount is below 0",))
     kept = store.lake.read("shop.quarantine").to_pylist()
     assert [r["reason"] for r in kept if '"amount": -5.0' in r["row"]] == ["amount is below 0"]
+
+
+GIFT = shop.PRICE.with_join_key_map({"sku": "gift"}).with_name("gift")
+
+
+def test_a_view_joins_twice_under_two_keys_alike_in_training_and_serving(store: FeatureStore) -> None:
+    until = shop.BASE + timedelta(days=6)
+    asked = {"sku": [1, 2, None, 3], "gift": [2, 9, 1, None]}
+    features = ["price:price", *GIFT["price",], "price[sku=gift]:price"]
+    spine = pa.table({**asked, "event_timestamp": pa.array([until] * 4, pa.timestamp("us", "UTC"))})
+    expected = {1: 106, 2: 206, 3: 306}
+    with pytest.raises(FeatureStoreError, match=r"price\[sku=gift\]:price would be a second column 'price'"):
+        store.get_historical_features(spine, features)
+    found = store.get_historical_features(spine, features, full_feature_names=True).table
+    own, given = [expected.get(k) for k in asked["sku"]], [expected.get(k) for k in asked["gift"]]
+    assert found["price__price"].to_pylist() == own
+    assert found["gift__price"].to_pylist() == found["price_gift__price"].to_pylist() == given
+    assert store.get_historical_features(spine, ["price:price", *GIFT["price",]]).table.column_names == [
+        *spine.column_names, "price", "gift__price",
+    ]
+    store.load_online(until)
+    rows = [dict(zip(asked, pair, strict=True)) for pair in zip(*asked.values(), strict=True)]
+    served = store.get_online_features(features, rows, at=until, full_feature_names=True)
+    assert [r["gift__price"] for r in served] == given
+    with pytest.raises(MissingColumnError, match="'gift'"):
+        store.get_historical_features(spine.drop_columns("gift"), features, full_feature_names=True)
+
+
+@pytest.mark.parametrize(
+    ("features", "error", "message"),
+    [
+        (["price[shop=x]:price"], UnknownNameError, "'price' has no join key 'shop'; it has: sku"),
+        (["a=price:price", "a=last_sale:sale_id"], FeatureStoreError, "'a' names two different joins"),
+        (["purchase[sku=x]:purchase"], FeatureStoreError, "on-demand view"),
+    ],
+)
+def test_aliases_that_mean_nothing(store: FeatureStore, features: list[str], error, message: str) -> None:
+    with pytest.raises(error, match=message):
+        store.get_online_features(features, [{"sku": 1, "shop": "a", "x": 1, "quantity": 1}])
