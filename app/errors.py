@@ -9,6 +9,7 @@
     │   └── TimestampError           a timestamp cannot be read
     ├── UnknownNameError             no view, feature, version, table or key of that name
     ├── FeatureStoreError            a read, write or definition the feature store refuses
+    │   └── StoreUnavailableError    a store that cannot be reached, read or written
     ├── TrainingError                a run that cannot start or must stop
     ├── ModelError                   an artefact that cannot be exported, loaded or served
     ├── GateError                    a candidate that did not pass its gates
@@ -77,6 +78,11 @@ class UnknownNameError(MillraceError):
 class FeatureStoreError(MillraceError):
     code = "feature_store_refused"
     http_status = 409
+
+
+class StoreUnavailableError(FeatureStoreError):
+    code = "store_unavailable"
+    http_status = 503
 
 
 class TrainingError(MillraceError):

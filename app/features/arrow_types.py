@@ -107,7 +107,8 @@ def to_plain_pandas(table: pa.Table) -> pd.DataFrame:
 def from_series(series: pd.Series) -> pa.Array:
     """A pandas column as Arrow sees it; NaN and NaT are null; moments with a zone become UTC."""
     if isinstance(series.dtype, pd.DatetimeTZDtype):
-        moments = pa.array(series.dt.tz_convert(None).to_numpy(), from_pandas=True)
+        in_utc = series.array.asi8.view(f"M8[{series.dtype.unit}]")
+        moments = pa.array(in_utc, from_pandas=True)
         return pc.assume_timezone(moments, "UTC")
     return pa.Array.from_pandas(series)
 

@@ -15,6 +15,7 @@ from app.errors import SchemaMismatchError
 from app.features.arrow_types import ARROW_TYPES
 from app.features.point_in_time import as_of_join, floor_us
 from app.features.view_rows import key_fields
+from app.features.window_layout import WindowLayout
 from app.features.window_rows import resolve, window_rows
 from app.features.windows import window_features
 from app.spec.features import FeatureView, Field
@@ -50,7 +51,8 @@ def join_view(
     moments = floor_us(times).to_physical()
     entity = asked.cast(pl.Int64).fill_null(-1).to_numpy()
     at = moments.fill_null(0).to_numpy()
-    values = window_features(aggregations, entity, at, lambda c, hop: table.tiles_and_heads(c, hop, entity, at))
+    layout = WindowLayout.of(aggregations)
+    values = window_features(aggregations, layout, entity, at, lambda tile: table.tiles_and_heads(tile, entity, at))
     unknown = spine_keys.select(pl.any_horizontal(pl.col(keys).is_null())).to_series() | times.is_null()
     columns = [_nulled(pl.Series(name, values[name]), unknown) for name in names]
     return pl.DataFrame(columns, schema={f.name: POLARS_TYPES[f.dtype] for f in features})

@@ -48,6 +48,10 @@ def entity_key(parts: Sequence[str | int | None]) -> str | None:
     >>> entity_key(["x", 1])
     '1:x1:1'
     """
-    if any(part is None for part in parts):
-        return None
-    return "".join(f"{len(text.encode())}:{text}" for text in map(str, parts))
+    key = ""
+    for part in parts:
+        if part is None:
+            return None
+        text = str(part)
+        key += f"{len(text) if text.isascii() else len(text.encode())}:{text}"
+    return key

@@ -1,28 +1,32 @@
-"""Online features: one round trip for each view, the same arithmetic as in training."""
+"""Online features: one round trip for all views of a request, the same arithmetic as in training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from app.errors import MissingColumnError, SchemaMismatchError
 from app.features.arrow_types import ARROW_TYPES, rows_to_table
-from app.features.keys import entity_key
 from app.features.on_demand import compute, request_fields
-from app.features.online import OnlineStore, WindowSpec
+from app.features.online import OnlineStore
+from app.features.online.answers import tiles_at
+from app.features.online.latest_state import newest
+from app.features.online_keys import AskedKeys, asked_keys
 from app.features.push import EPOCH, ONLINE_UNITS, micros_of
 from app.features.references import ReadPlan, ViewRead
 from app.features.view_rows import key_fields
-from app.features.windows import micros, window_features
+from app.features.window_layout import WindowLayout, micros
+from app.features.windows import window_features
 from app.spec import Project
-from app.spec.features import Field
+from app.spec.features import Aggregation, Field
 
-Values = dict[str, list[Any]]
+Columns = list[list[Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 
 def online_table(project: str, read: ViewRead) -> str:
@@ -30,79 +34,99 @@ def online_table(project: str, read: ViewRead) -> str:
     return f"{project}.{read.view.name}.v{read.version}"
 
 
-def read_online(
-    project: Project, store: OnlineStore, plan: ReadPlan, entity_rows: Sequence[Mapping[str, Any]], at: datetime
-) -> list[dict[str, Any]]:
-    """For each row what was sent, with the features added.
+class OnlineReader:
+    """Answers requests of one plan: what can be prepared is prepared once."""
 
-    Raises:
-        MissingColumnError: a row lacks a join key.
-        SchemaMismatchError: a join key of another type than declared.
+    def __init__(self, project: Project, plan: ReadPlan) -> None:
+        self._project = project
+        self._plan = plan
+        self._reads = [_PreparedRead.of(project.name, read) for read in plan.joined]
+        self._names = [name for _, name in plan.outputs]
+
+    def read(self, store: OnlineStore, entity_rows: Rows, at: datetime) -> list[dict[str, Any]]:
+        """For each row what was sent, with the features added.
+
+        Raises:
+            MissingColumnError: a row lacks a join key.
+            SchemaMismatchError: a join key of another type than declared.
+        """
+        at_us = micros_of(at)
+        keys: dict[tuple[tuple[str, Field], ...], AskedKeys] = {}
+        for read in self._reads:
+            if read.keys not in keys:
+                keys[read.keys] = asked_keys(read.keys, read.view_name, entity_rows)
+        states = store.states([(read.table, keys[read.keys].distinct) for read in self._reads])
+        joined: dict[tuple[str, str], list[Any]] = {}
+        for read, found in zip(self._reads, states, strict=True):
+            asked = keys[read.keys]
+            columns = (_windows if read.aggregations else _latest)(store, read, asked, found, at_us)
+            joined.update(zip(read.pairs, columns, strict=True))
+        if self._plan.on_demand:
+            joined.update(_on_demand(self._project, self._plan, entity_rows, at, joined))
+        columns = [joined[pair] for pair, _ in self._plan.outputs]
+        if not columns:
+            return [dict(row) for row in entity_rows]
+        return [
+            {**row, **dict(zip(self._names, values, strict=True))}
+            for row, values in zip(entity_rows, zip(*columns, strict=True), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _PreparedRead:
+    """One view of a plan, ready to be read.
+
+    `keys`: the rows' column and the type of each join key. `places`: positions of the features among the view's fields.
+    `encoded`: types of those fields that JSON does not have.
     """
-    at_us = micros_of(at)
-    joined: dict[tuple[str, str], list[Any]] = {}
-    for read in plan.joined:
-        fields = key_fields(read.view)
-        keys = [_key(read, fields, row) for row in entity_rows]
-        table = online_table(project.name, read)
-        reader = _windows if read.view.aggregations else _latest
-        for name, values in reader(store, table, read, keys, at_us).items():
-            joined[(read.label, name)] = values
-    if plan.on_demand:
-        joined.update(_on_demand(project, plan, entity_rows, at, joined))
+
+    table: str
+    view_name: str
+    keys: tuple[tuple[str, Field], ...]
+    pairs: tuple[tuple[str, str], ...]
+    num_fields: int
+    places: tuple[int, ...]
+    encoded: Mapping[int, str]
+    ttl_us: int | None
+    aggregations: tuple[Aggregation, ...]
+    layout: WindowLayout | None
+
+    @classmethod
+    def of(cls, project: str, read: ViewRead) -> _PreparedRead:
+        view = read.view
+        names = [f.name for f in view.fields]
+        aggregations = {a.name: a for a in view.aggregations}
+        return cls(
+            table=online_table(project, read),
+            view_name=view.name,
+            keys=tuple(zip(read.key_columns, key_fields(view), strict=True)),
+            pairs=tuple((read.label, f.name) for f in read.features),
+            num_fields=len(names),
+            places=() if aggregations else tuple(names.index(f.name) for f in read.features),
+            encoded={i: f.dtype for i, f in enumerate(view.fields) if f.dtype in ONLINE_UNITS},
+            ttl_us=None if view.ttl is None else micros(view.ttl),
+            aggregations=tuple(aggregations[f.name] for f in read.features) if aggregations else (),
+            layout=WindowLayout.of(view.aggregations) if aggregations else None,
+        )
+
+
+def _latest(
+    store: OnlineStore, read: _PreparedRead, asked: AskedKeys, states: Sequence[bytes | None], at_us: int
+) -> Columns:
+    oldest_us = None if read.ttl_us is None else at_us - read.ttl_us
+    texts = []
+    for state in states:
+        found = None if state is None else newest(state, at_us)
+        known = found is not None and (oldest_us is None or found[0] >= oldest_us)
+        texts.append(found[1] if known and found is not None else b"null")
+    nothing = [None] * read.num_fields
+    records = [nothing if values is None else values for values in json.loads(b"[" + b",".join(texts) + b"]")]
+    records.append(nothing)
+    by_field = list(zip(*records, strict=True))
     return [
-        {**row, **{name: joined[pair][i] for pair, name in plan.outputs}} for i, row in enumerate(entity_rows)
+        asked.spread([_moment(n, read.encoded[i]) for n in by_field[i]] if i in read.encoded else by_field[i])
+        for i in read.places
     ]
-
-
-def _key(read: ViewRead, fields: Sequence[Field], row: Mapping[str, Any]) -> str | None:
-    parts = []
-    for field, column in zip(fields, read.key_columns, strict=True):
-        if column not in row:
-            raise MissingColumnError(
-                f"an entity row lacks the join key {column!r} of feature view {read.view.name!r}; it has: "
-                f"{', '.join(row) or 'nothing'}.", column=column, view=read.view.name,
-            )
-        parts.append(_typed(row[column], field, read.view.name))
-    return entity_key(parts)
-
-
-def _typed(value: Any, field: Field, view: str) -> Any:
-    """A key's value in its declared type, as `spine_keys` brings it in training."""
-    if value is None or value != value:
-        return None
-    if field.dtype == "string" and isinstance(value, str):
-        return value
-    if field.dtype == "int64" and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return int(value)
-    if field.dtype == "int64" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if field.dtype == "bool" and isinstance(value, bool):
-        return str(value).lower()
-    if field.dtype in ("timestamp", "date", "uuid"):
-        column = rows_to_table([{field.name: value}], [field], f"join key of feature view {view!r}")[field.name]
-        typed = column[0].as_py()
-        return micros_of(typed) if field.dtype == "timestamp" else str(typed)
-    raise SchemaMismatchError(
-        f"join key {field.name!r} of feature view {view!r} is {value!r}; expected {field.dtype}.",
-        column=field.name, view=view,
-    )
-
-
-def _latest(store: OnlineStore, table: str, read: ViewRead, keys: list[str | None], at_us: int) -> Values:
-    found = store.get_latest(table, _distinct(keys), at_us)
-    oldest = None if read.view.ttl is None else at_us - micros(read.view.ttl)
-    names = [f.name for f in read.view.fields]
-    decoded = {f.name: f.dtype for f in read.view.fields if f.dtype in ONLINE_UNITS}
-    records: dict[str, dict[str, Any]] = {}
-    for key, row in found.items():
-        if oldest is None or row.event_us >= oldest:
-            records[key] = dict(zip(names, json.loads(row.values), strict=True))
-            for name, dtype in decoded.items():
-                records[key][name] = _moment(records[key][name], dtype)
-    nothing = dict.fromkeys(names)
-    by_row = [nothing if key is None else records.get(key, nothing) for key in keys]
-    return {f.name: [record[f.name] for record in by_row] for f in read.features}
 
 
 def _moment(number: int | None, dtype: str) -> datetime | date | None:
@@ -111,28 +135,27 @@ def _moment(number: int | None, dtype: str) -> datetime | date | None:
     return EPOCH + timedelta(microseconds=number) if dtype == "timestamp" else EPOCH.date() + timedelta(days=number)
 
 
-def _windows(store: OnlineStore, table: str, read: ViewRead, keys: list[str | None], at_us: int) -> Values:
-    distinct = _distinct(keys)
-    place = {key: i for i, key in enumerate(distinct)}
-    answer = store.get_windows(table, distinct, at_us, WindowSpec.of(read.view))
-    names = {f.name for f in read.features}
-    entity = np.arange(len(distinct))
-    values = window_features(
-        [a for a in read.view.aggregations if a.name in names], entity, np.full(len(distinct), at_us),
-        answer.tiles_and_heads,
+def _windows(
+    store: OnlineStore, read: _PreparedRead, asked: AskedKeys, states: Sequence[bytes | None], at_us: int
+) -> Columns:
+    assert read.layout is not None
+    tiles = tiles_at(store, read.table, read.layout, asked.distinct, states, at_us)
+    num_keys = len(asked.distinct)
+    found = window_features(
+        read.aggregations, read.layout, np.arange(num_keys), np.full(num_keys, at_us),
+        lambda tile: (tiles[tile.hop_us], None),
     )
-    plain = {name: [None if v != v else v for v in column.tolist()] for name, column in values.items()}
-    return {
-        f.name: [None if key is None else plain[f.name][place[key]] for key in keys] for f in read.features
-    }
-
-
-def _distinct(keys: list[str | None]) -> list[str]:
-    return [key for key in dict.fromkeys(keys) if key is not None]
+    columns = []
+    for values in found.values():
+        plain: list[Any] = values.tolist()
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            plain = [None if v != v else v for v in plain]
+        columns.append(asked.spread([*plain, None]))
+    return columns
 
 
 def _on_demand(
-    project: Project, plan: ReadPlan, entity_rows: Sequence[Mapping[str, Any]], at: datetime,
+    project: Project, plan: ReadPlan, entity_rows: Rows, at: datetime,
     joined: Mapping[tuple[str, str], list[Any]],
 ) -> dict[tuple[str, str], list[Any]]:
     types = {(r.label, f.name): f for r in plan.joined for f in r.features}

@@ -16,12 +16,13 @@ import pyarrow as pa
 from app.features.arrow_types import TIMESTAMP, conform, rows_to_table
 from app.features.expectations import REASON, check
 from app.features.ingest import CREATED, raw_rows, row_expectations
-from app.features.keys import entity_keys
-from app.features.online import LatestRow, OnlineStore, WindowRow, WindowSpec
+from app.features.keys import entity_key
+from app.features.online import Batch, LatestBatch, LatestRow, WindowBatch
 from app.features.point_in_time import AVAILABLE, EVENT, TIE_BREAKERS
 from app.features.view_rows import key_fields, view_rows
-from app.features.window_rows import float_values, resolve
-from app.spec.features import FeatureView, Source
+from app.features.window_layout import WindowLayout
+from app.features.window_rows import resolve
+from app.spec.features import FeatureView, Field, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ONLINE_UNITS: dict[str, Literal["us", "d"]] = {"timestamp": "us", "date": "d"}  # since the epoch, as whole numbers
@@ -67,33 +68,53 @@ def stamped_view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame, cre
     return rows.append_column(CREATED, pa.array([created] * rows.num_rows, TIMESTAMP))
 
 
-def put_online(store: OnlineStore, table: str, view: FeatureView, rows: pl.DataFrame) -> None:
-    """Writes rows of the view's table to the online store; rows without a whole key are nobody's."""
-    keys = entity_keys(rows, [f.name for f in key_fields(view)])
-    rows = rows.with_columns(keys.alias("__key")).drop_nulls("__key")
-    if rows.height == 0:
-        return
-    event, available, created = (rows[c].dt.epoch("us").to_list() for c in (EVENT, AVAILABLE, CREATED))
-    key, row_key = rows["__key"].to_list(), rows["row_key"].to_list()
+def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
+    """Rows of the view's table as the online store takes them; rows without a whole key are nobody's."""
+    parts = [_key_parts(rows[f.name], f) for f in key_fields(view)]
+    keys = [entity_key(part) for part in zip(*parts, strict=True)] if parts else [entity_key(())] * rows.num_rows
+    if None in keys:
+        rows = rows.filter(pa.array([key is not None for key in keys]))
+    key = [key for key in keys if key is not None]
+    event, available, created = (rows[c].cast(pa.int64()).to_numpy() for c in (EVENT, AVAILABLE, CREATED))
+    row_key = rows["row_key"].to_pylist()
     if view.aggregations:
-        spec = WindowSpec.of(view)
-        values = np.column_stack([float_values(rows[c]) for c in spec.columns])
-        packed = (row.tobytes() for row in values)
-        store.put_windows(table, list(map(WindowRow, key, event, available, created, row_key, packed)), spec)
-        return
-    features = rows.select(
-        pl.col(f.name).dt.epoch(ONLINE_UNITS[f.dtype]) if f.dtype in ONLINE_UNITS else pl.col(f.name)
-        for f in view.fields
-    )
-    texts = (json.dumps(values) for values in features.iter_rows())
-    store.put_latest(table, list(map(LatestRow, key, event, available, created, row_key, texts)))
+        layout = WindowLayout.of(view.aggregations)
+        values = np.column_stack([_floats(rows[c]) for c in layout.columns])
+        return WindowBatch(table, layout, key, row_key, event, available, created, values)
+    columns = [_json_values(rows[f.name], f) for f in view.fields]
+    texts = map(json.dumps, zip(*columns, strict=True))
+    times = (moments.tolist() for moments in (event, available, created))
+    return LatestBatch(table, list(map(LatestRow, key, *times, row_key, texts)))
+
+
+def _key_parts(column: pa.ChunkedArray, field: Field) -> list[str | int | None]:
+    """A key column as `entity_key` takes it."""
+    if field.dtype == "timestamp":
+        column = column.cast(pa.int64())
+    elif field.dtype in ("bool", "date"):
+        column = column.cast(pa.string())
+    parts: list[str | int | None] = column.to_pylist()
+    return parts
+
+
+def _json_values(column: pa.ChunkedArray, field: Field) -> list[Any]:
+    if field.dtype in ONLINE_UNITS:
+        column = column.cast(pa.int64() if field.dtype == "timestamp" else pa.int32())
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    """`float_values` of an Arrow column."""
+    values: np.ndarray = column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
+    return values
 
 
 def newest_for_online(view: FeatureView, rows: pl.DataFrame, until: datetime) -> pl.DataFrame:
     """Of all rows of a view's table, those the online store needs to answer from `until` on."""
     known = rows.filter(pl.col(AVAILABLE) <= until)
     if view.aggregations:
-        keep = timedelta(microseconds=WindowSpec.of(view).keep_us)
+        keep = timedelta(microseconds=WindowLayout.of(view.aggregations).keep_us)
         return resolve(known).filter(pl.col(AVAILABLE) > _earlier(until, keep))
     keys = [f.name for f in key_fields(view)]
     past = known.filter(pl.col(EVENT) <= until).sort(EVENT, *TIE_BREAKERS)

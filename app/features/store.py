@@ -13,9 +13,9 @@ from app.errors import FeatureStoreError, UnknownNameError
 from app.features.backfill import Backfill, MaterializeResult
 from app.features.historical import EVENT, HistoricalFeatures, as_table, read_historical
 from app.features.ingest import QUARANTINE_SCHEMA, IngestResult, ingest, quarantine_rows, quarantine_table
-from app.features.online import open_store
-from app.features.online_read import online_table, read_online
-from app.features.push import PushResult, Rows, checked, newest_for_online, put_online, stamped_view_rows
+from app.features.online import Batch, open_store
+from app.features.online_read import OnlineReader, online_table
+from app.features.push import PushResult, Rows, checked, newest_for_online, online_batch, stamped_view_rows
 from app.features.references import ReadPlan, ViewRead, plan_read
 from app.features.registry import Change, ViewRegistry
 from app.features.view_rows import source_frame
@@ -45,6 +45,7 @@ class FeatureStore:
         self._online = open_store(settings.online_url)
         self._backfill = Backfill(project.name, self.lake, self._database)
         self._plans: dict[tuple[Any, ...], ReadPlan] = {}
+        self._readers: dict[tuple[Any, ...], OnlineReader] = {}
 
     @classmethod
     def open(cls, project_ref: str, settings: Settings | None = None) -> FeatureStore:
@@ -62,11 +63,13 @@ class FeatureStore:
     def apply(self) -> list[Change]:
         """Registers the declared views; a change of meaning becomes a new version with a table of its own."""
         self._plans.clear()
+        self._readers.clear()
         return self._registry.apply()
 
     def rollback(self, view: str, version: int) -> None:
         """Makes an earlier version of a view the one that is read by default."""
         self._plans.clear()
+        self._readers.clear()
         self._registry.rollback(view, version)
 
     def versions(self, view: str) -> list[dict[str, Any]]:
@@ -155,10 +158,10 @@ class FeatureStore:
         """
         if not entity_rows:
             return []
-        given = [*dict.fromkeys(name for row in entity_rows for name in row), EVENT]
-        plan = self._plan(features, full_feature_names, given)
+        given = [*dict.fromkeys(name for names in dict.fromkeys(map(tuple, entity_rows)) for name in names), EVENT]
+        reader = self._reader(features, full_feature_names, given)
         moment = datetime.now(UTC) if at is None else _utc(at)
-        return read_online(self.project, self._online, plan, entity_rows, moment)
+        return reader.read(self._online, entity_rows, moment)
 
     def push(self, view: str, rows: Rows, to: Target = "online_and_offline") -> PushResult:
         """Adds rows of the view's source (before its transform) to the view.
@@ -192,10 +195,9 @@ class FeatureStore:
         for view, version in self._chosen(views):
             table = view_table(self.project.name, view.name, version)
             online = online_table(self.project.name, ViewRead(view.name, view, version, ()))
-            self._online.clear(online)
             rows = pl.DataFrame(self.lake.read(table, row_filter=f"available_timestamp <= '{until.isoformat()}'"))
             newest = newest_for_online(view, rows, until)
-            put_online(self._online, online, view, newest)
+            self._online.put([online_batch(online, view, newest.to_arrow())], replace=True)
             counts[view.name] = newest.height
         return counts
 
@@ -205,14 +207,16 @@ class FeatureStore:
         created = datetime.now(UTC)
         raw, failed, result = checked(source, rows, created)
         frame = source_frame(source, raw)
+        online: list[Batch] = []
         for view, version in views:
             table = stamped_view_rows(view, raw, frame, created)
             if to != "online":
                 offline = ensure_view_table(self.lake, self.project.name, view, version)
                 self.lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
             if to != "offline":
-                online = online_table(self.project.name, ViewRead(view.name, view, version, ()))
-                put_online(self._online, online, view, pl.DataFrame(table))
+                name = online_table(self.project.name, ViewRead(view.name, view, version, ()))
+                online.append(online_batch(name, view, table))
+        self._online.put(online)
         if to != "online" and failed.num_rows:
             quarantine = quarantine_table(self.project.name)
             self.lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
@@ -224,11 +228,21 @@ class FeatureStore:
         return [self._registry.view(name) for name in names]
 
     def _plan(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> ReadPlan:
-        asked = features if isinstance(features, FeatureService) else tuple(features)
-        key = (asked, full_feature_names, tuple(given))
+        key = _plan_key(features, full_feature_names, given)
         if key not in self._plans:
             self._plans[key] = plan_read(self.project, self._registry, features, given, full_feature_names)
         return self._plans[key]
+
+    def _reader(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> OnlineReader:
+        key = _plan_key(features, full_feature_names, given)
+        if key not in self._readers:
+            self._readers[key] = OnlineReader(self.project, self._plan(features, full_feature_names, given))
+        return self._readers[key]
+
+
+def _plan_key(features: Features, full_feature_names: bool, given: Sequence[str]) -> tuple[Any, ...]:
+    asked = features if isinstance(features, FeatureService) else tuple(features)
+    return (asked, full_feature_names, tuple(given))
 
 
 def _utc(moment: datetime) -> datetime:

@@ -7,6 +7,8 @@ replaces the one it corrects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -77,18 +79,28 @@ def view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame | None = Non
     for field, name in times:
         series = result[name] if name in result.columns else frame.loc[result.index, name]
         columns[field.name] = _column(series, field, where)
-    created = dict(zip(frame.index, raw["created_timestamp"].to_pylist(), strict=True))
-    identity = [key.rsplit("#", 1)[0] if key not in created else key for key in keys]
     columns["row_key"] = pa.array(keys, pa.string())
-    columns["source_created_timestamp"] = pa.array([created[i] for i in identity], arrow_schema(SYSTEM).field(3).type)
+    columns["source_created_timestamp"] = _created(raw, keys)
     table = pa.table({f.name: columns[f.name] for f in stored_fields(view)}, schema=arrow_schema(stored_fields(view)))
     return table.filter(table["available_timestamp"].is_valid())
+
+
+def _created(raw: pa.Table, keys: Sequence[str]) -> pa.Array | pa.ChunkedArray:
+    """When the source row behind each resulting row was written."""
+    column, of_raw = raw["created_timestamp"], raw["row_key"].to_pylist()
+    if of_raw == keys:
+        return column
+    created = dict(zip(of_raw, column.cast(pa.int64()).to_pylist(), strict=True))
+    identity = [key.rsplit("#", 1)[0] if key not in created else key for key in keys]
+    return pa.array([created[i] for i in identity], pa.int64()).cast(column.type)
 
 
 def _row_keys(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> list[str]:
     """Identity of each resulting row; the second and further ones of a source row get `#1`, `#2`…"""
     if len(result) == 0:
         return []
+    if frame.index.is_unique and result.index.equals(frame.index):
+        return list(result.index)
     if result.index.dtype == frame.index.dtype and result.index.isin(frame.index).all():
         keys = pd.Series(result.index, dtype="object")
     elif all(column in result.columns for column in view.source.key):
@@ -102,6 +114,8 @@ def _row_keys(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> l
             f"keep the frame's index, or return the source's key columns ({', '.join(view.source.key)}).",
             view=view.name,
         )
+    if keys.is_unique:
+        return [str(key) for key in keys]
     repeat = keys.groupby(keys).cumcount().to_numpy()
     return [f"{key}#{n}" if n else str(key) for key, n in zip(keys, repeat, strict=True)]
 

@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 
 from app.features.point_in_time import AVAILABLE, CREATED, EVENT
-from app.features.windows import Partials, Tiles, running_partials, tile_index
+from app.features.window_fold import lift, running
+from app.features.window_layout import TileLayout
+from app.features.windows import Tiles, tile_index
 
 ORDER = (AVAILABLE, EVENT, "row_key")
 
@@ -26,18 +28,19 @@ class WindowRows:
     values: Mapping[str, np.ndarray]
 
     def tiles_and_heads(
-        self, column: str, hop_us: int, entity: np.ndarray, moments: np.ndarray
-    ) -> tuple[Tiles, Partials]:
-        """Tiles of a column, and for each question the partials of its head tile up to its moment."""
-        index = tile_index(self.available_us, hop_us)
+        self, layout: TileLayout, entity: np.ndarray, moments: np.ndarray
+    ) -> tuple[Tiles, np.ndarray]:
+        """Tiles of a hop, and for each question the cells of its head tile's rows up to its moment."""
+        index = tile_index(self.available_us, layout.hop_us)
         starts = segment_starts(self.entity, index)
-        running = running_partials(self.values[column], starts)
-        ends = np.append(starts[1:], len(index)) - 1 if len(index) else starts
-        tiles = Tiles(self.entity[ends], index[ends], running.take(ends))
+        folded = running(layout.cells, lift(layout.cells, self.values, len(index)), starts)
+        ends = segment_ends(starts, len(index))
+        tiles = Tiles(self.entity[ends], index[ends], folded[ends])
         newest = self._newest_until(entity, moments)
         padded = np.append(index, np.iinfo(np.int64).min)
-        in_head = (newest >= 0) & (padded[newest] == tile_index(moments, hop_us))
-        return tiles, running.take(np.where(in_head, newest, -1))
+        in_head = (newest >= 0) & (padded[newest] == tile_index(moments, layout.hop_us))
+        with_empty = np.concatenate([folded, layout.cells.empty[None]])
+        return tiles, with_empty[np.where(in_head, newest, -1)]
 
     def _newest_until(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
         """Position of the last row of each entity with available <= moment; -1 without one."""
@@ -56,6 +59,11 @@ def segment_starts(entity: np.ndarray, index: np.ndarray) -> np.ndarray:
         return np.empty(0, dtype=np.int64)
     changed = (np.diff(entity) != 0) | (np.diff(index) != 0)
     return np.concatenate([[0], np.flatnonzero(changed) + 1])
+
+
+def segment_ends(starts: np.ndarray, num_rows: int) -> np.ndarray:
+    """The last row of each segment."""
+    return np.append(starts[1:], num_rows) - 1 if num_rows else starts
 
 
 def resolve(rows: pl.DataFrame) -> pl.DataFrame:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from app.errors import SettingsError
-from app.features.online import LatestRow, OnlineStore, WindowRow, WindowSpec, open_store
-from app.features.online.base import LATEST_KEPT, SLACK_US
+from app.errors import SettingsError, StoreUnavailableError
+from app.features.online import LatestBatch, LatestRow, OnlineStore, WindowBatch, open_store
+from app.features.online.answers import tiles_at
+from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
+from app.features.window_layout import WindowLayout
 from app.features.windows import window_features
 from app.spec.features import Aggregation
 
 US = timedelta(microseconds=1)
-SPEC = WindowSpec(("x",), (10, 50), (40 + 2 * 10 + SLACK_US, 100 + 2 * 50 + SLACK_US))
-AGGREGATIONS = [Aggregation("x", "sum", 40 * US, 10 * US), Aggregation("x", "last", 100 * US, 50 * US)]
+AGGREGATIONS = (
+    Aggregation("x", "sum", 40 * US, 10 * US), Aggregation("x", "last", 100 * US, 50 * US),
+    Aggregation("x", "count", 60 * US, 20 * US), Aggregation("x", "max", 40 * US, 10 * US),
+)
+LAYOUT = WindowLayout.of(AGGREGATIONS)
 
 
 @pytest.fixture(params=["sqlite"])
@@ -29,90 +37,171 @@ def latest(key: str, event: int, available: int, created: int, values: str, row_
     return LatestRow(key, event, available, created, row_key, values)
 
 
-def window_row(key: str, at: int, x: float, row_key: str, created: int = 0) -> WindowRow:
-    return WindowRow(key, at, at, created, row_key, np.array([x]).tobytes())
+def put_latest(store: OnlineStore, *rows: LatestRow, table: str = "t") -> None:
+    store.put([LatestBatch(table, rows)])
+
+
+def known(store: OnlineStore, keys: Sequence[str], at: int, table: str = "t") -> dict[str, str]:
+    """Values of the keys that have any at a moment."""
+    (states,) = store.states([(table, keys)])
+    found = {key: None if state is None else newest(state, at) for key, state in zip(keys, states, strict=True)}
+    return {key: row[1].decode() for key, row in found.items() if row is not None}
+
+
+Row = tuple[str, int, float, str, int]  # key, available, x, row key, created
+
+
+def windows(*rows: Row, table: str = "t") -> WindowBatch:
+    keys, available, x, row_keys, created = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    moments = np.array(available, dtype=np.int64)
+    values = np.array(x, dtype=np.float64)[:, None]
+    return WindowBatch(table, LAYOUT, keys, row_keys, moments, moments, np.array(created, dtype=np.int64), values)
 
 
 def asked(store: OnlineStore, keys: list[str], at: int) -> dict[str, list[float]]:
-    answer = store.get_windows("t", keys, at, SPEC)
-    values = window_features(AGGREGATIONS, np.arange(len(keys)), np.full(len(keys), at), answer.tiles_and_heads)
+    (states,) = store.states([("t", keys)])
+    tiles = tiles_at(store, "t", LAYOUT, keys, states, at)
+    entity, moments = np.arange(len(keys)), np.full(len(keys), at)
+    values = window_features(AGGREGATIONS, LAYOUT, entity, moments, lambda tile: (tiles[tile.hop_us], None))
     return {name: column.tolist() for name, column in values.items()}
 
 
+SUM, LAST = AGGREGATIONS[0].name, AGGREGATIONS[1].name
+
+
 def test_an_older_event_never_replaces_a_newer(store: OnlineStore) -> None:
-    store.put_latest("t", [latest("k", 20, 20, 1, "new")])
-    store.put_latest("t", [latest("k", 10, 30, 2, "old")])
-    assert store.get_latest("t", ["k"], 100)["k"].values == "new"
+    put_latest(store, latest("k", 20, 20, 1, "new"))
+    put_latest(store, latest("k", 10, 30, 2, "old"))
+    assert known(store, ["k"], 100) == {"k": "new"}
 
 
 def test_a_correction_wins_and_a_late_copy_of_what_it_corrected_does_not(store: OnlineStore) -> None:
-    store.put_latest("t", [latest("k", 20, 20, 5, "corrected")])
-    store.put_latest("t", [latest("k", 20, 20, 3, "first")])
-    assert store.get_latest("t", ["k"], 100)["k"].values == "corrected"
+    put_latest(store, latest("k", 20, 20, 5, "corrected"))
+    put_latest(store, latest("k", 20, 20, 3, "first"))
+    assert known(store, ["k"], 100) == {"k": "corrected"}
 
 
 def test_only_what_was_known_answers(store: OnlineStore) -> None:
-    store.put_latest("t", [latest("k", 10, 10, 1, "a"), latest("k", 20, 25, 1, "b"), latest("k", 90, 20, 1, "future")])
-    assert {at: [r.values for r in store.get_latest("t", ["k"], at).values()] for at in (5, 24, 25, 90)} == {
-        5: [],
-        24: ["a"],
-        25: ["b"],
-        90: ["future"],
-    }
+    put_latest(store, latest("k", 10, 10, 1, "a"), latest("k", 20, 25, 1, "b"), latest("k", 90, 20, 1, "future"))
+    assert [known(store, ["k"], at) for at in (5, 24, 25, 90)] == [{}, {"k": "a"}, {"k": "b"}, {"k": "future"}]
 
 
-def test_keys_and_tables_do_not_mix(store: OnlineStore) -> None:
-    store.put_latest("t", [latest("k", 1, 1, 1, "t")])
-    store.put_latest("u", [latest("k", 1, 1, 1, "u")])
+def test_several_tables_are_read_at_once_and_do_not_mix(store: OnlineStore) -> None:
+    store.put([LatestBatch("t", [latest("k", 1, 1, 1, "t")]), LatestBatch("u", [latest("k", 1, 1, 1, "u")])])
+    of_t, of_u, of_nothing = store.states([("t", ["missing", "k"]), ("u", ["k"]), ("v", ["k"])])
+    assert of_t[0] is None and of_t[1] is not None and of_u[0] is not None and of_nothing == [None]
     store.clear("u")
-    assert list(store.get_latest("t", ["k", "missing"], 9)) == ["k"]
-    assert store.get_latest("u", ["k"], 9) == {}
+    assert known(store, ["k", "missing"], 9) == {"k": "t"}
+    assert known(store, ["k"], 9, "u") == {}
+
+
+def test_a_table_is_replaced_whole(store: OnlineStore) -> None:
+    put_latest(store, latest("k", 1, 1, 1, "old"), latest("m", 1, 1, 1, "old"))
+    store.put([LatestBatch("t", [latest("k", 1, 1, 1, "new")])], replace=True)
+    assert known(store, ["k", "m"], 9) == {"k": "new"}
 
 
 def test_history_of_a_key_is_bounded(store: OnlineStore) -> None:
-    store.put_latest("t", [latest("k", n, n, 1, str(n)) for n in range(100)])
-    assert store.get_latest("t", ["k"], 99 - LATEST_KEPT) == {}
-    assert store.get_latest("t", ["k"], 100 - LATEST_KEPT)["k"].values == str(100 - LATEST_KEPT)
+    put_latest(store, *(latest("k", n, n, 1, str(n)) for n in range(100)))
+    assert known(store, ["k"], 99 - LATEST_KEPT) == {}
+    assert known(store, ["k"], 100 - LATEST_KEPT) == {"k": str(100 - LATEST_KEPT)}
+
+
+def test_forecasts_do_not_push_out_what_holds_now(store: OnlineStore) -> None:
+    put_latest(store, latest("k", 10, 10, 1, "now"))
+    put_latest(store, *(latest("k", 11 + n, 10, 1, str(n)) for n in range(FORECASTS_KEPT + 5)))
+    assert known(store, ["k"], 10) == {"k": "now"}
+    assert known(store, ["k"], 13) == {"k": "2"}
 
 
 def test_windows_in_any_order_and_twice(store: OnlineStore) -> None:
-    rows = [window_row("k", at, 0.1 * at, f"r{at}") for at in (3, 11, 12, 38, 60, 61, 100)]
+    rows = [("k", at, 0.1 * at, f"r{at}", 0) for at in (3, 11, 12, 38, 60, 61, 100)]
     expected = None
     for order in (rows, rows[::-1], rows[::2] + rows, [*rows, rows[0]]):
         store.clear("t")
         for row in order:
-            store.put_windows("t", [row], SPEC)
+            store.put([windows(row)])
         found = [asked(store, ["k", "nobody"], at) for at in (12, 60, 61, 99, 100, 5_000)]
         expected = expected or found
         assert str(found) == str(expected)
     assert expected is not None
-    assert expected[2]["x_sum_0d"][0] == 0.1 * 38 + (0.1 * 60) + (0.1 * 61)
+    assert expected[2][SUM][0] == 0.1 * 38 + (0.1 * 60) + (0.1 * 61)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["k", "m"]), st.integers(-30, 130), st.sampled_from([0.1, 0.2, -0.7, 1e9, np.nan]),
+        st.sampled_from([f"r{i}" for i in range(12)]), st.integers(0, 3),
+    ),
+    min_size=1, max_size=14,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, st.lists(st.integers(1, 5), max_size=6), st.lists(st.integers(-40, 150), min_size=1, max_size=4))
+def test_batches_leave_the_state_of_their_last_rows(
+    store: OnlineStore, rows: list[Row], sizes: list[int], moments: list[int]
+) -> None:
+    """Whatever is corrected, moved to another entity, late or repeated: bit for bit as if only what counts had come."""
+    counted: dict[str, Row] = {}
+    store.clear("t")
+    rest = rows
+    for size in [*sizes, len(rows)]:
+        part, rest = rest[:size], rest[size:]
+        store.put([windows(*part)])
+        for row in part:
+            if row[3] not in counted or row[4] >= counted[row[3]][4]:
+                counted[row[3]] = row
+    found = [asked(store, ["k", "m"], at) for at in moments]
+    store.clear("t")
+    for row in sorted(counted.values(), key=lambda r: (r[1], r[3])):
+        store.put([windows(row)])
+    assert str(found) == str([asked(store, ["k", "m"], at) for at in moments])
+    store.put([windows(*counted.values())], replace=True)
+    assert str(found) == str([asked(store, ["k", "m"], at) for at in moments])
 
 
 def test_a_moment_before_the_newest_row_sees_only_its_past(store: OnlineStore) -> None:
-    store.put_windows("t", [window_row("k", at, 1.0, f"r{at}") for at in (51, 55, 59, 70)], SPEC)
-    assert [asked(store, ["k"], at)["x_sum_0d"][0] for at in (50, 51, 55, 58, 59, 70)][1:] == [1, 2, 2, 3, 4]
+    store.put([windows(*(("k", at, 1.0, f"r{at}", 0) for at in (51, 55, 59, 70)))])
+    assert [asked(store, ["k"], at)[SUM][0] for at in (50, 51, 55, 58, 59, 70)][1:] == [1, 2, 2, 3, 4]
 
 
 def test_a_corrected_row_moves_between_tiles_and_keys(store: OnlineStore) -> None:
-    store.put_windows("t", [window_row("k", 15, 1.0, "r", created=1), window_row("k", 16, 2.0, "s", created=1)], SPEC)
-    store.put_windows("t", [window_row("m", 25, 7.0, "r", created=2)], SPEC)
-    store.put_windows("t", [window_row("k", 15, 1.0, "r", created=1)], SPEC)
-    assert asked(store, ["k", "m"], 30)["x_sum_0d"] == [2.0, 7.0]
+    store.put([windows(("k", 15, 1.0, "r", 1), ("k", 16, 2.0, "s", 1))])
+    store.put([windows(("m", 25, 7.0, "r", 2))])
+    store.put([windows(("k", 15, 1.0, "r", 1))])
+    assert asked(store, ["k", "m"], 30)[SUM] == [2.0, 7.0]
 
 
 def test_what_no_window_reaches_is_forgotten(store: OnlineStore) -> None:
-    store.put_windows("t", [window_row("k", 15, 1.0, "r")], SPEC)
-    store.put_windows("t", [window_row("k", 15 + SPEC.keep_us + 100, 1.0, "s")], SPEC)
-    answer = store.get_windows("t", ["k"], 15 + SPEC.keep_us + 100, SPEC)
-    assert len(answer.tiles_and_heads("x", 10)[0].index) == 1
+    later = 15 + LAYOUT.keep_us + 100
+    store.put([windows(("k", 15, 1.0, "r", 0))])
+    store.put([windows(("k", later, 1.0, "s", 0))])
+    (states,) = store.states([("t", ["k"])])
+    assert [len(tiles.index) for tiles in tiles_at(store, "t", LAYOUT, ["k"], states, later).values()] == [1, 1, 1]
 
 
 def test_a_pickled_copy_sees_the_same(store: OnlineStore) -> None:
-    store.put_latest("t", [latest("k", 1, 1, 1, "a")])
-    assert pickle.loads(pickle.dumps(store)).get_latest("t", ["k"], 1)["k"].values == "a"
+    put_latest(store, latest("k", 1, 1, 1, "a"))
+    assert known(pickle.loads(pickle.dumps(store)), ["k"], 1) == {"k": "a"}
 
 
 def test_other_urls_are_refused() -> None:
     with pytest.raises(SettingsError, match="expected sqlite:///"):
-        open_store("redis://localhost")
+        open_store("mysql://localhost")
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailableError, match=r"online store .*file/online\.db"):
+        open_store(f"sqlite:///{tmp_path}/file/online.db")
+
+
+def test_a_store_that_breaks_is_named_and_nothing_is_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    store = open_store(f"sqlite:///{path}")
+    path.with_suffix(".db-wal").unlink(missing_ok=True)
+    path.write_bytes(b"no database" * 1_000)
+    fresh = pickle.loads(pickle.dumps(store))
+    with pytest.raises(StoreUnavailableError, match=r"online\.db"):
+        fresh.states([("t", ["k"])])

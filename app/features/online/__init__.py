@@ -1,9 +1,9 @@
 """Online stores: the newest values of each entity, found by its key."""
 
-from app.features.online.base import LatestRow, OnlineStore, WindowAnswer, WindowRow, WindowSpec
+from app.features.online.base import Batch, LatestBatch, LatestRow, OnlineStore, WindowBatch
 from app.features.online.sqlite import SqliteOnlineStore
 
-__all__ = ["LatestRow", "OnlineStore", "SqliteOnlineStore", "WindowAnswer", "WindowRow", "WindowSpec", "open_store"]
+__all__ = ["Batch", "LatestBatch", "LatestRow", "OnlineStore", "SqliteOnlineStore", "WindowBatch", "open_store"]
 
 
 def open_store(url: str) -> OnlineStore:
@@ -11,5 +11,6 @@ def open_store(url: str) -> OnlineStore:
 
     Raises:
         SettingsError: a kind of URL that is not supported.
+        StoreUnavailableError: the store cannot be reached.
     """
     return SqliteOnlineStore.open(url)

@@ -1,4 +1,9 @@
-"""What an online store must do. Moments are microseconds since the epoch; `table` names one version of one view."""
+"""What an online store must do. Moments are microseconds since the epoch; `table` names one version of one view.
+
+A store keeps for each entity of a table one *state*, bytes that answer a question about now in one look-up, and for
+views with windows the rows behind it, from which a state is computed anew when a row comes late or is corrected.
+What the bytes mean is not the store's business: `latest_state` and `tiles` write and read them for every store alike.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
-from app.features.windows import Partials, Tiles, micros
-from app.spec.features import FeatureView
-
-SLACK_US = 86_400_000_000  # how far behind an entity's newest row a question may lie and still be answered exactly
-LATEST_KEPT = 8  # rows kept for each entity of a view without windows
+from app.features.window_layout import WindowLayout
 
 
 @dataclass(frozen=True, slots=True)
 class LatestRow:
-    """A row of a view without windows. `values`: the features as JSON text."""
+    """A row of a view without windows. `values`: the features as a JSON list."""
 
     key: str
     event_us: int
@@ -27,80 +28,82 @@ class LatestRow:
     values: str
 
 
+@dataclass(frozen=True)
+class LatestBatch:
+    """Rows for one table of a view without windows."""
+
+    table: str
+    rows: Sequence[LatestRow]
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Rows for one table of a view with windows, in any order. Legend: N = rows, C = columns of the layout.
+
+    `keys`: whose row it is; `row_keys`: which row. Times [N]; `values` [N, C] float64, NaN where null.
+    """
+
+    table: str
+    layout: WindowLayout
+    keys: Sequence[str]
+    row_keys: Sequence[str]
+    event_us: np.ndarray
+    available_us: np.ndarray
+    created_us: np.ndarray
+    values: np.ndarray
+
+    def take(self, index: np.ndarray) -> WindowBatch:
+        """Rows by position."""
+        return WindowBatch(
+            self.table, self.layout, [self.keys[i] for i in index], [self.row_keys[i] for i in index],
+            self.event_us[index], self.available_us[index], self.created_us[index], self.values[index],
+        )
+
+
+Batch = LatestBatch | WindowBatch
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows behind windows, in any order: see `WindowBatch`."""
+
+    keys: Sequence[str]
+    row_keys: Sequence[str]
+    event_us: np.ndarray
+    available_us: np.ndarray
+    values: np.ndarray
+
+
 @dataclass(frozen=True, slots=True)
-class WindowRow:
-    """A row of a view with windows. `values`: float64 bytes, one for each column of the spec, NaN where null."""
+class Span:
+    """The rows of an entity that became available in `(after_us, until_us]`."""
 
     key: str
-    event_us: int
-    available_us: int
-    created_us: int
-    row_key: str
-    values: bytes
-
-
-@dataclass(frozen=True)
-class WindowSpec:
-    """What a view's windows need: the columns read, the hops (increasing), and for each how long its tiles are kept."""
-
-    columns: tuple[str, ...]
-    hops_us: tuple[int, ...]
-    keep_tiles_us: tuple[int, ...]
-
-    @property
-    def keep_us(self) -> int:
-        """How long rows are kept."""
-        return max(self.keep_tiles_us)
-
-    @classmethod
-    def of(cls, view: FeatureView) -> WindowSpec:
-        """The spec of a view with aggregations."""
-        longest: dict[int, int] = {}
-        for aggregation in view.aggregations:
-            hop_us = micros(aggregation.hop)
-            longest[hop_us] = max(longest.get(hop_us, 0), micros(aggregation.window))
-        hops = tuple(sorted(longest))
-        columns = tuple(dict.fromkeys(a.column for a in view.aggregations))
-        return cls(columns, hops, tuple(longest[hop] + 2 * hop + SLACK_US for hop in hops))
-
-
-@dataclass(frozen=True)
-class WindowAnswer:
-    """Tiles and heads of the asked keys, by `(column, hop)`: entity `i` is the `i`-th asked key."""
-
-    parts: dict[tuple[str, int], tuple[Tiles, Partials]]
-
-    def tiles_and_heads(self, column: str, hop_us: int) -> tuple[Tiles, Partials]:
-        """What `window_features` asks for."""
-        return self.parts[(column, hop_us)]
-
-
-@dataclass(frozen=True)
-class KeyTiles:
-    """What is kept for one entity and hop: `index` [M], cells [M, columns, 6] in the order of `Partials`' fields."""
-
-    newest_us: int
-    index: np.ndarray
-    cells: np.ndarray
+    after_us: int
+    until_us: int
 
 
 class OnlineStore(Protocol):
-    """Newest values by key. Rows may come twice and in any order: the outcome is the same."""
+    """Newest values by key. Rows may come twice and in any order: the outcome is the same.
 
-    def put_latest(self, table: str, rows: Sequence[LatestRow]) -> None:
-        """Adds rows; a row that was written earlier never replaces one written later."""
+    Every method raises `StoreUnavailableError`, which names the store, when it cannot be reached.
+    """
+
+    def put(self, batches: Sequence[Batch], *, replace: bool = False) -> None:
+        """Adds rows to tables, all or nothing; a row that was written earlier never replaces one written later.
+
+        Args:
+            batches: rows by table.
+            replace: what the tables held before is forgotten in the same step.
+        """
         ...
 
-    def get_latest(self, table: str, keys: Sequence[str], at_us: int) -> dict[str, LatestRow]:
-        """For each key the row with the greatest event, then created, of those known at `at_us`. One round trip."""
+    def states(self, asks: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
+        """For each `(table, keys)` the state of each key; `None` for an unknown one. One round trip for all."""
         ...
 
-    def put_windows(self, table: str, rows: Sequence[WindowRow], spec: WindowSpec) -> None:
-        """Adds rows and brings the tiles they fall into up to date; forgets what no window reaches any more."""
-        ...
-
-    def get_windows(self, table: str, keys: Sequence[str], at_us: int, spec: WindowSpec) -> WindowAnswer:
-        """Tiles and heads for distinct keys at a moment."""
+    def rows(self, table: str, spans: Sequence[Span], num_columns: int) -> StoredRows:
+        """The rows behind the windows of some entities. One round trip."""
         ...
 
     def clear(self, table: str) -> None:

@@ -5,30 +5,45 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from app.errors import SettingsError
-from app.features.online.base import LATEST_KEPT, KeyTiles, LatestRow, WindowAnswer, WindowRow, WindowSpec
-from app.features.online.tiles import SortedRows, answer_parts, fold_rows, pack, replace_tiles, unpack
+from app.errors import SettingsError, StoreUnavailableError
+from app.features.online.base import Batch, LatestBatch, Span, StoredRows, WindowBatch
+from app.features.online.latest_state import merge
+from app.features.online.renewal import Renewing, no_rows, take_in
 
 BUSY_TIMEOUT_S = 30.0
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "mmap_size = 1073741824",  # a look-up then costs no system call
+    "wal_autocheckpoint = 4000",
+)
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS latest (
-  tbl TEXT, key TEXT, event_us INTEGER, available_us INTEGER, created_us INTEGER, row_key TEXT, vals TEXT,
-  PRIMARY KEY (tbl, key, event_us, row_key, available_us)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS window_rows (
-  tbl TEXT, row_key TEXT, key TEXT, available_us INTEGER, event_us INTEGER, created_us INTEGER, vals BLOB,
-  PRIMARY KEY (tbl, row_key)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS window_rows_by_time ON window_rows (tbl, key, available_us, event_us);
-CREATE TABLE IF NOT EXISTS window_tiles (
-  tbl TEXT, key TEXT, hop_us INTEGER, newest_us INTEGER, state BLOB, PRIMARY KEY (tbl, key, hop_us)) WITHOUT ROWID;
-"""
-Spans = dict[str, tuple[int, int]]  # first and last moment of each key that something happened at
+CREATE TABLE IF NOT EXISTS tables (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS states (tbl INTEGER, key TEXT, state BLOB, UNIQUE (tbl, key));
+CREATE TABLE IF NOT EXISTS rows (
+  tbl INTEGER, row_key TEXT, key TEXT, available_us INTEGER, event_us INTEGER, created_us INTEGER, vals BLOB,
+  UNIQUE (tbl, row_key));
+CREATE INDEX IF NOT EXISTS rows_by_time ON rows (tbl, key, available_us);
+"""  # with row ids: in tables without them large values are slow to find
+STATES = (
+    "SELECT asked.key, states.state FROM json_each(?2) asked CROSS JOIN states "
+    "ON states.tbl = ?1 AND states.key = asked.value"
+)
+ROWS = (
+    "SELECT r.key, r.row_key, r.event_us, r.available_us, r.vals FROM json_each(?2) s CROSS JOIN rows r "
+    "ON r.tbl = ?1 AND r.key = s.value ->> 0 AND r.available_us > s.value ->> 1 AND r.available_us <= s.value ->> 2"
+)
+KNOWN = (
+    "SELECT row_key, key, available_us, created_us FROM rows WHERE tbl = ?1 "
+    "AND row_key IN (SELECT value FROM json_each(?2))"
+)
 
 
 class SqliteOnlineStore:
@@ -44,112 +59,83 @@ class SqliteOnlineStore:
 
         Raises:
             SettingsError: another kind of URL.
+            StoreUnavailableError: the file cannot be opened.
         """
         if not url.startswith("sqlite:///"):
             raise SettingsError(
                 f"MILLRACE_ONLINE_URL is {url!r}; expected sqlite:///path/of/online.db.", variable="MILLRACE_ONLINE_URL"
             )
-        path = url.removeprefix("sqlite:///")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        store = cls(path)
-        store._connection().executescript(SCHEMA)
+        store = cls(url.removeprefix("sqlite:///"))
+        with store._named("open"):
+            Path(store._path).parent.mkdir(parents=True, exist_ok=True)
+            store._connection().executescript(SCHEMA)
         return store
 
-    def put_latest(self, table: str, rows: Sequence[LatestRow]) -> None:
+    def put(self, batches: Sequence[Batch], *, replace: bool = False) -> None:
         with self._writing() as connection:
-            connection.executemany(
-                "INSERT INTO latest VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET created_us = excluded.created_us, "
-                "vals = excluded.vals WHERE excluded.created_us >= created_us",
-                [(table, r.key, r.event_us, r.available_us, r.created_us, r.row_key, r.values) for r in rows],
-            )
-            connection.execute(
-                "DELETE FROM latest WHERE tbl = ?1 AND key IN (SELECT value FROM json_each(?2)) AND event_us < ("
-                "SELECT n.event_us FROM latest n WHERE n.tbl = ?1 AND n.key = latest.key "
-                f"ORDER BY n.event_us DESC LIMIT 1 OFFSET {LATEST_KEPT - 1})",
-                (table, _json_list(r.key for r in rows)),
-            )
-
-    def get_latest(self, table: str, keys: Sequence[str], at_us: int) -> dict[str, LatestRow]:
-        found = self._connection().execute(
-            "SELECT key, event_us, available_us, created_us, row_key, vals FROM latest "
-            "WHERE tbl = ?1 AND key IN (SELECT value FROM json_each(?2)) AND event_us <= ?3 AND available_us <= ?3 "
-            "ORDER BY event_us, created_us, row_key, available_us",
-            (table, _json_list(keys), at_us),
-        )
-        return {row[0]: LatestRow(*row) for row in found}  # the last one of a key stays
-
-    def put_windows(self, table: str, rows: Sequence[WindowRow], spec: WindowSpec) -> None:
-        newest = {r.row_key: r for r in sorted(rows, key=lambda r: r.created_us)}
-        with self._writing() as connection:
-            before = connection.execute(
-                "SELECT row_key, key, available_us, created_us FROM window_rows WHERE tbl = ? "
-                "AND row_key IN (SELECT value FROM json_each(?))", (table, _json_list(newest)),
-            ).fetchall()
-            touched = []
-            for row_key, key, available_us, created_us in before:
-                if created_us > newest[row_key].created_us:
-                    del newest[row_key]
+            for batch in batches:
+                table = _table(connection, batch.table)
+                if replace:
+                    _clear(connection, table)
+                if isinstance(batch, LatestBatch):
+                    _put_latest(connection, table, batch)
                 else:
-                    touched.append((key, available_us))
-            taken = newest.values()
-            connection.executemany(
-                "INSERT OR REPLACE INTO window_rows VALUES (?,?,?,?,?,?,?)",
-                [(table, r.row_key, r.key, r.available_us, r.event_us, r.created_us, r.values) for r in taken],
-            )
-            spans: Spans = {}
-            for key, at in [*touched, *((r.key, r.available_us) for r in taken)]:
-                low, high = spans.get(key, (at, at))
-                spans[key] = (min(low, at), max(high, at))
-            for hop_us, keep_us in zip(spec.hops_us, spec.keep_tiles_us, strict=True):
-                newest_us = _renew_tiles(connection, table, spans, spec, hop_us, keep_us)
-            connection.executemany(
-                "DELETE FROM window_rows WHERE tbl = ? AND key = ? AND available_us <= ?",
-                [(table, key, newest - spec.keep_us) for key, newest in newest_us.items()],
-            )
+                    _put_windows(connection, table, batch)
 
-    def get_windows(self, table: str, keys: Sequence[str], at_us: int, spec: WindowSpec) -> WindowAnswer:
-        place = {key: i for i, key in enumerate(keys)}
-        states: dict[int, list[KeyTiles | None]] = {hop: [None] * len(keys) for hop in spec.hops_us}
-        behind: set[str] = set()
-        connection = self._connection()
-        for key, hop_us, newest_us, state in connection.execute(
-            "SELECT key, hop_us, newest_us, state FROM window_tiles WHERE tbl = ? "
-            "AND key IN (SELECT value FROM json_each(?))", (table, _json_list(keys)),
-        ):
-            if hop_us in states:
-                states[hop_us][place[key]] = unpack(newest_us, state, len(spec.columns))
-                if newest_us > at_us:
-                    behind.add(key)
-        spans = {key: (at_us, at_us) for key in sorted(behind, key=place.__getitem__)}
-        rows = _rows_of_tiles(connection, table, spans, place, spec, spec.hops_us[-1])
-        parts = {}
-        for hop_us in spec.hops_us:
-            parts.update(answer_parts(states[hop_us], spec, hop_us, at_us, rows))
-        return WindowAnswer(parts)
+    def states(self, asks: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
+        with self._named("read"):
+            connection = self._connection()
+            return [_states(connection, self._number(table), keys) for table, keys in asks]
+
+    def rows(self, table: str, spans: Sequence[Span], num_columns: int) -> StoredRows:
+        with self._named("read"):
+            return _rows(self._connection(), self._number(table), spans, num_columns)
 
     def clear(self, table: str) -> None:
         with self._writing() as connection:
-            for name in ("latest", "window_rows", "window_tiles"):
-                connection.execute(f"DELETE FROM {name} WHERE tbl = ?", (table,))
+            _clear(connection, _table(connection, table))
+
+    def _number(self, table: str) -> int:
+        """Number of a table, remembered; 0 for one that nothing was put into."""
+        numbers: dict[str, int] = self._local.numbers
+        if table not in numbers:
+            found = self._connection().execute("SELECT id FROM tables WHERE name = ?", (table,)).fetchone()
+            if found is None:
+                return 0
+            numbers[table] = found[0]
+        return numbers[table]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
+        with self._named("write to"):
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _named(self, action: str) -> Iterator[None]:
         try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            yield
+        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+            raise StoreUnavailableError(
+                f"cannot {action} the online store {self._path}: {error}. Nothing was changed. Check that the file and "
+                "its folder can be written and that the disk is not full, or set MILLRACE_ONLINE_URL.",
+                store=self._path,
+            ) from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            for pragma in PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
             self._local.connection = connection
+            self._local.numbers = {}
         return connection
 
     def __getstate__(self) -> dict[str, Any]:
@@ -160,65 +146,88 @@ class SqliteOnlineStore:
         self._local = threading.local()
 
 
-def _renew_tiles(
-    connection: sqlite3.Connection, table: str, spans: Spans, spec: WindowSpec, hop_us: int, keep_us: int
-) -> dict[str, int]:
-    """Computes anew, from the rows, the tiles that each key's span touches; gives each key's newest moment."""
-    place = {key: i for i, key in enumerate(spans)}
-    rows = _rows_of_tiles(connection, table, spans, place, spec, hop_us)
-    owner, index, cells = fold_rows(rows, hop_us)
-    tile_bounds = np.searchsorted(owner, np.arange(len(spans) + 1))
-    row_bounds = np.searchsorted(rows.entity, np.arange(len(spans) + 1))
-    old = {
-        key: unpack(newest_us, state, len(spec.columns))
-        for key, newest_us, state in connection.execute(
-            "SELECT key, newest_us, state FROM window_tiles WHERE tbl = ? AND hop_us = ? "
-            "AND key IN (SELECT value FROM json_each(?))", (table, hop_us, _json_list(spans)),
-        )
-    }
-    changed = []
-    newest = {}
-    for key, (first, last) in spans.items():
-        i = place[key]
-        part = slice(tile_bounds[i], tile_bounds[i + 1])
-        of_key = rows.available_us[row_bounds[i] : row_bounds[i + 1]]
-        newest_us = max([last, *of_key[-1:].tolist(), *([old[key].newest_us] if key in old else [])])
-        tiles = replace_tiles(
-            old.get(key), _tile(first, hop_us), _tile(last, hop_us),
-            KeyTiles(newest_us, index[part], cells[part]), _tile(newest_us - keep_us, hop_us),
-        )
-        newest[key] = newest_us
-        changed.append((table, key, hop_us, newest_us, pack(tiles)))
-    connection.executemany("INSERT OR REPLACE INTO window_tiles VALUES (?,?,?,?,?)", changed)
-    return newest
+def _table(connection: sqlite3.Connection, name: str) -> int:
+    connection.execute("INSERT INTO tables (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    number: int = connection.execute("SELECT id FROM tables WHERE name = ?", (name,)).fetchone()[0]
+    return number
 
 
-def _rows_of_tiles(
-    connection: sqlite3.Connection, table: str, spans: Spans, place: Mapping[str, int], spec: WindowSpec, hop_us: int
-) -> SortedRows:
-    """All rows of the tiles that each key's span touches, in the order in which they are folded."""
-    ranges = [
-        [place[key], key, _tile(first, hop_us) * hop_us, (_tile(last, hop_us) + 1) * hop_us]
-        for key, (first, last) in spans.items()
-    ]
-    found = connection.execute(
-        "SELECT s.value ->> 0 AS place, r.available_us, r.vals FROM json_each(?2) s CROSS JOIN window_rows r "
-        "ON r.tbl = ?1 AND r.key = s.value ->> 1 "
-        "AND r.available_us > s.value ->> 2 AND r.available_us <= s.value ->> 3 "
-        "ORDER BY place, r.available_us, r.event_us, r.row_key", (table, json.dumps(ranges)),
-    ).fetchall() if ranges else []
-    entity, available, values = zip(*found, strict=True) if found else ((), (), ())
-    return SortedRows(
-        np.array(entity, dtype=np.int64),
-        np.array(available, dtype=np.int64),
-        np.frombuffer(b"".join(values)).reshape(len(values), len(spec.columns)),
+def _clear(connection: sqlite3.Connection, table: int) -> None:
+    connection.execute("DELETE FROM states WHERE tbl = ?", (table,))
+    connection.execute("DELETE FROM rows WHERE tbl = ?", (table,))
+
+
+def _put_latest(connection: sqlite3.Connection, table: int, batch: LatestBatch) -> None:
+    by_key: dict[str, list[Any]] = {}
+    for row in batch.rows:
+        by_key.setdefault(row.key, []).append(row)
+    old = _states(connection, table, list(by_key))
+    _write_states(
+        connection, table,
+        [(key, merge(key, state, rows)) for (key, rows), state in zip(by_key.items(), old, strict=True)],
     )
 
 
-def _tile(moment_us: int, hop_us: int) -> int:
-    """`tile_index` of one moment."""
-    return -(-moment_us // hop_us) - 1
+def _put_windows(connection: sqlite3.Connection, table: int, batch: WindowBatch) -> None:
+    if not batch.keys:
+        return
+    known = {
+        row_key: (key, available_us, created_us)
+        for row_key, key, available_us, created_us in connection.execute(KNOWN, (table, _json(batch.row_keys)))
+    }
+    intake = take_in(batch, known)
+    keys, taken = intake.keys, intake.taken
+    renewing = Renewing(intake, _states(connection, table, keys))
+    spans = renewing.spans()
+    kept = _rows(connection, table, spans, len(batch.layout.columns)) if spans else no_rows(batch.layout)
+    renewal = renewing.renewed(kept)
+    values = taken.values.tobytes()
+    size = len(batch.layout.columns) * 8
+    connection.executemany(
+        "INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?,?,?)",
+        [
+            (table, row_key, key, available_us, event_us, created_us, values[i * size : (i + 1) * size])
+            for i, (row_key, key, available_us, event_us, created_us) in enumerate(
+                zip(
+                    taken.row_keys, taken.keys, taken.available_us.tolist(), taken.event_us.tolist(),
+                    taken.created_us.tolist(), strict=True,
+                )
+            )
+        ],
+    )
+    _write_states(connection, table, zip(renewal.keys, renewal.states, strict=True))
+    connection.executemany(
+        "DELETE FROM rows WHERE tbl = ? AND key = ? AND available_us <= ?",
+        [
+            (table, key, after)
+            for key, after in zip(renewal.keys, renewal.rows_after_us, strict=True) if after is not None
+        ],
+    )
 
 
-def _json_list(keys: Iterable[str]) -> str:
-    return json.dumps(list(dict.fromkeys(keys)))
+def _states(connection: sqlite3.Connection, table: int, keys: Sequence[str]) -> list[bytes | None]:
+    result: list[bytes | None] = [None] * len(keys)
+    for place, state in connection.execute(STATES, (table, json.dumps(keys))):
+        result[place] = state
+    return result
+
+
+def _write_states(connection: sqlite3.Connection, table: int, states: Iterable[tuple[str, bytes]]) -> None:
+    connection.executemany(
+        "INSERT INTO states VALUES (?,?,?) ON CONFLICT DO UPDATE SET state = excluded.state",
+        [(table, key, state) for key, state in states],
+    )
+
+
+def _rows(connection: sqlite3.Connection, table: int, spans: Sequence[Span], num_columns: int) -> StoredRows:
+    asked = json.dumps([[span.key, span.after_us, span.until_us] for span in spans])
+    found = connection.execute(ROWS, (table, asked)).fetchall()
+    keys, row_keys, event, available, values = zip(*found, strict=True) if found else ((), (), (), (), ())
+    return StoredRows(
+        keys, row_keys, np.array(event, dtype=np.int64), np.array(available, dtype=np.int64),
+        np.frombuffer(b"".join(values)).reshape(len(values), num_columns),
+    )
+
+
+def _json(texts: Iterable[str]) -> str:
+    return json.dumps(list(texts))

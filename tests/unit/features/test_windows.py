@@ -8,11 +8,15 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.features import windows
+from app.features.window_fold import segmented_accumulate
+from app.features.window_layout import WindowLayout
 from app.features.window_rows import WindowRows, resolve, window_rows
-from app.features.windows import segmented_accumulate, window_features
+from app.features.windows import window_features
 from app.spec.features import Aggregation
 
 FUNCTIONS = ("sum", "count", "mean", "min", "max", "std", "last")
@@ -38,7 +42,8 @@ def ask(rows: WindowRows, questions: list[tuple[int, int]], aggregations: list[A
     entity = np.array([q[0] for q in questions], dtype=np.int64)
     moments = np.array([q[1] for q in questions], dtype=np.int64)
     answers = window_features(
-        aggregations, entity, moments, lambda column, hop: rows.tiles_and_heads(column, hop, entity, moments)
+        aggregations, WindowLayout.of(aggregations), entity, moments,
+        lambda tile: rows.tiles_and_heads(tile, entity, moments),
     )
     return {name: values.tolist() for name, values in answers.items()}
 
@@ -64,13 +69,9 @@ def reference(rows, entity: int, t: int, window: int, hop: int, function: str) -
 def test_equals_reference(rows, questions, hop, tiles) -> None:
     window = hop * tiles
     aggregations = [Aggregation("x", f, window * US, hop * US) for f in FUNCTIONS]  # type: ignore[arg-type]
-    table = sorted_rows(rows)
-    entity = np.array([q[0] for q in questions], dtype=np.int64)
-    moments = np.array([q[1] for q in questions], dtype=np.int64)
+    found = ask(sorted_rows(rows), questions, aggregations)
     for aggregation in aggregations:
-        (values,) = window_features(
-            [aggregation], entity, moments, lambda c, h: table.tiles_and_heads(c, h, entity, moments)
-        ).values()
+        values = found[aggregation.name]
         expected = [reference(rows, e, t, window, hop, aggregation.function) for e, t in questions]
         exact = aggregation.function in ("count", "min", "max", "last")
         absolute = 2e-2 if aggregation.function == "std" else 1e-6  # std from squares of values up to 1e6
@@ -85,11 +86,23 @@ def test_answers_do_not_depend_on_company_or_order(rows, questions, random) -> N
     """Bit for bit: one question alone, rows shuffled, rows that come later absent."""
     aggregations = [Aggregation("x", f, 20 * US, 5 * US) for f in ("sum", "std", "mean")]  # type: ignore[arg-type]
     for aggregation in aggregations:
-        together = ask(sorted_rows(rows), questions, [aggregation])[aggregation.name]
+        together = ask(sorted_rows(rows), questions, aggregations)[aggregation.name]
         for (entity, t), value in zip(questions, together, strict=True):
             known = [r for r in rows if r[0] == entity and r[1] <= t]
             alone = ask(sorted_rows(known), [(entity, t)], [aggregation])[aggregation.name][0]
             assert alone == value or (math.isnan(alone) and math.isnan(value))
+
+
+@pytest.mark.parametrize(("name", "value"), [("FEW_QUESTIONS", 0), ("MAX_CELLS", 1)])
+def test_bounds_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> None:
+    random = np.random.default_rng(0)
+    times = random.integers(0, 40, (300, 2)).tolist()
+    rows = [(entity, t, float(value)) for (entity, t), value in zip(times, random.normal(size=300), strict=True)]
+    questions = [(entity - 1, t) for entity, t in random.integers(0, 60, (200, 2)).tolist()]
+    aggregations = [Aggregation("x", f, 20 * US, 5 * US) for f in FUNCTIONS]  # type: ignore[arg-type]
+    expected = ask(sorted_rows(rows), questions, aggregations)
+    monkeypatch.setattr(windows, name, value)
+    assert str(ask(sorted_rows(rows), questions, aggregations)) == str(expected)
 
 
 def test_long_segments_fold_strictly_from_left_to_right() -> None:
