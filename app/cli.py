@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from app.assembly.job import execute
+from app.assembly.job import execute, quiet_libraries
 from app.assembly.loop import run_loop
 from app.assembly.platform import start_platform, stop_platform
 from app.assembly.status import print_status
@@ -88,6 +88,7 @@ def describe(view: str, project: ProjectOption = FLIGHTS) -> None:
 
 def main() -> None:
     """Entry point: errors a user can mend end with one message and exit code 2."""
+    quiet_libraries()
     try:
         app()
     except MillraceError as error:

@@ -50,5 +50,6 @@ def execute(project_ref: str, verb: Verb) -> int:
 
 def quiet_libraries() -> None:
     """Keeps chatty libraries below warnings, so that progress stays readable."""
-    for name in ("ray", "ray.serve", "ray.data", "mlflow", "alembic", "pyiceberg", "httpx", "DeepSpeed"):
+    ray_parts = ("ray", "ray._private", "ray.serve", "ray.data", "ray.dashboard")
+    for name in (*ray_parts, "mlflow", "alembic", "pyiceberg", "httpx", "DeepSpeed"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 from ray import serve
+from ray._private import ray_logging
 
-from app.serving.haproxy import serve_environment, stop_leftover, wait_until_gone
+from app.assembly.ray_environment import ray_environment
+from app.serving.haproxy import stop_leftover, wait_until_gone
 from app.settings import Settings
 
 LOCAL_NUM_CPUS = 8  # logical: many small workers share few cores on a laptop
 LOCAL_OBJECT_STORE_BYTES = 1_000_000_000
+# What Ray prints on a healthy run: many small workers are meant, and a Serve that was asked to stop is gone.
+EXPECTED_MESSAGES = re.compile(
+    "PYTHON worker processes have been started on node|Task ServeController.graceful_shutdown failed"
+)
 
 
 @contextmanager
@@ -25,13 +32,14 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
     """
     # Tune would keep Ctrl-C for itself, also long after a sweep: the loop would not stop.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's newer output prints tables even when it is told to be silent
+    ray_logging.stdout_deduplicator.skip_re = EXPECTED_MESSAGES  # read from the environment when ray is imported only
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", log_to_driver=False)
         yield False
         return
     wait_until_gone(settings)
-    os.environ.update(serve_environment())
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+    os.environ.update(ray_environment(settings))
     ray.init(
         num_cpus=LOCAL_NUM_CPUS,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,

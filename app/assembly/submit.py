@@ -10,13 +10,15 @@ import json
 from pathlib import Path
 
 import typer
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from app.errors import UnknownNameError
+from app.errors import SettingsError, UnknownNameError
 from app.foundation.lineage.provenance import PACKED, ROOT, code_state
 
 JOBS = ROOT / "jobs"
-EXCLUDED = [".venv", ".millrace", "tests/gpu", "benchmarks/results"]
+EXCLUDED = [".venv", ".peers", ".millrace", "tests/gpu", "benchmarks/results"]
 
 
 def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
@@ -28,7 +30,7 @@ def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
     if not (JOBS / f"{verb}.py").exists():
         known = ", ".join(sorted(f.stem for f in JOBS.glob("*.py")))
         raise UnknownNameError(f"there is no job {verb!r}; there are: {known}.", job=verb)
-    client = JobSubmissionClient(address)
+    client = _connect(address)
     packed = Path(PACKED)
     packed.write_text(json.dumps(code_state()))
     try:
@@ -41,6 +43,26 @@ def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
     typer.echo(f"job {job_id}")
     asyncio.run(_follow(client, job_id))
     return 0 if client.get_job_status(job_id) == JobStatus.SUCCEEDED else 1
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    """A client of the cluster, with this user's Ray token when there is one.
+
+    Raises:
+        SettingsError: nothing answers at `address`, or it wants a token that is not here.
+    """
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    try:
+        return JobSubmissionClient(address)
+    except ConnectionError as error:
+        raise SettingsError(
+            f"no Ray dashboard answers at {address}. Start one (`make up`) or give --address."
+        ) from error
+    except AuthenticationError as error:
+        raise SettingsError(
+            f"the cluster at {address} wants a token. Save the one that `ray get-auth-token` prints on its head as "
+            "~/.ray/auth_token here."
+        ) from error
 
 
 async def _follow(client: JobSubmissionClient, job_id: str) -> None:

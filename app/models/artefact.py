@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pandas as pd
-import skops.io
 
 from app.errors import MissingColumnError, ModelError
 from app.models.transform import Transform, category_text, numeric_matrix
@@ -169,6 +168,8 @@ def _onnx_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def _load_estimator(path: Path) -> Any:
+    import skops.io  # brings all of scikit-learn and torch: seconds that a replica of an ONNX model need not pay
+
     types = skops.io.get_untrusted_types(file=path)
     foreign = [t for t in types if t not in TRUSTED_TYPES]
     if foreign:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pandas as pd
-import skops.io
 import torch
 
 from app.errors import ModelError
@@ -88,6 +87,8 @@ def save_estimator(
     Raises:
         ModelError: it holds types that a server would refuse.
     """
+    import skops.io  # brings all of scikit-learn: only estimators need it
+
     folder.mkdir(parents=True, exist_ok=True)
     skops.io.dump(estimator, folder / SKOPS)
     seal(folder, "sklearn", task, inputs, {**metadata, "vocabularies": dict(vocabularies)})

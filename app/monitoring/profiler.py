@@ -15,14 +15,10 @@ import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 
+from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_name
 from app.profiles import merge_profiles, profile_table
 
 BUFFERED_ROWS = 4_000
-
-
-def profiler_name(model: str) -> str:
-    """Name the actor is found by."""
-    return f"millrace-profiler-{model}"
 
 
 class ProfileCollector:
@@ -70,6 +66,8 @@ class ProfileCollector:
 def start_profiler(model: str, origin: datetime, window: timedelta) -> ActorHandle[ProfileCollector]:
     """The model's profiler, started when there is none; it outlives its starter until killed."""
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(ProfileCollector)
-    options = actor.options(name=profiler_name(model), lifetime="detached", get_if_exists=True)
+    options = actor.options(
+        name=collector_name(model), namespace=COLLECTOR_NAMESPACE, lifetime="detached", get_if_exists=True
+    )
     handle: ActorHandle[ProfileCollector] = options.remote(origin, window)
     return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +54,10 @@ def train_and_judge(
     """
     project, settings = session.project, session.settings
     run_id = f"{session.run_id}-{name}"
-    trained = train(project, model, train_rows, settings, run_id)
-    baseline = train(project, project.baseline, train_rows, settings, f"{run_id}-baseline")
+    with ThreadPoolExecutor(1) as beside:  # starting training workers leaves cores idle: the baseline uses them
+        fitting = beside.submit(train, project, project.baseline, train_rows, settings, f"{run_id}-baseline")
+        trained = train(project, model, train_rows, settings, run_id)
+        baseline = fitting.result()
     label = frozen.frame["label"].to_numpy(dtype=np.float64)
     scores = ServableModel.load(trained.folder).predict(frozen.frame)
     baseline_scores = ServableModel.load(baseline.folder).predict(frozen.frame)

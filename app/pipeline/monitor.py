@@ -7,8 +7,8 @@ import time
 import ray
 
 from app.foundation.state import models as m
+from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_name
 from app.monitoring.performance import window_performance
-from app.monitoring.profiler import profiler_name
 from app.monitoring.verdict import judge_window
 from app.pipeline.answers import answers
 from app.pipeline.calendar import Window
@@ -63,7 +63,7 @@ def close_window(session: Session, window: Window, champion: str, num_rows: int)
 
 def _served_profile(session: Session, window: Window, num_rows: int) -> bytes:
     """The window's profile once it holds every row, or what it holds when the time is up."""
-    profiler = ray.get_actor(profiler_name(session.project.name))
+    profiler = ray.get_actor(collector_name(session.project.name), COLLECTOR_NAMESPACE)
     deadline = time.monotonic() + PROFILE_TIMEOUT_S
     while True:
         asked: ray.ObjectRef[bytes | None] = profiler.profile.remote(window.start, window.end)

@@ -10,14 +10,16 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_name
+
 LOOK_AGAIN_S = 5.0
 
 
 class ProfilerFeed:
-    """Finds the actor `millrace-profiler-<model>` by name; answers are given whether or not it lives."""
+    """Finds the collector by name; answers are given whether or not it lives."""
 
     def __init__(self, model: str) -> None:
-        self._name = f"millrace-profiler-{model}"
+        self._name = collector_name(model)
         self._actor: ActorHandle[Any] | None = None
         self._looked_at = float("-inf")
 
@@ -35,7 +37,7 @@ class ProfilerFeed:
         if now - self._looked_at >= LOOK_AGAIN_S:
             self._looked_at = now
             try:
-                self._actor = ray.get_actor(self._name)
+                self._actor = ray.get_actor(self._name, COLLECTOR_NAMESPACE)
             except ValueError:
                 self._actor = None
         return self._actor

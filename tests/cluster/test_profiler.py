@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import ray
 
-from app.monitoring.profiler import profiler_name, start_profiler
+from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_name
+from app.monitoring.profiler import start_profiler
 from app.profiles import summary
 
 START = datetime(2013, 9, 1, tzinfo=UTC)
@@ -15,7 +16,7 @@ WEEK = timedelta(days=7)
 
 def test_rows_of_many_callers_land_in_their_windows(ray_head: object) -> None:
     started = start_profiler("profiled", START, WEEK)
-    found = ray.get_actor(profiler_name("profiled"))
+    found = ray.get_actor(collector_name("profiled"), COLLECTOR_NAMESPACE)
     for day in range(14):
         found.observe.remote(START + timedelta(days=day), {"x": [1.0, None, 3.0], "kind": ["a", "b", "a"]})
     again = start_profiler("profiled", START, WEEK)

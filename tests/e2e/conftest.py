@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from app.serving.haproxy import serve_environment, stop_leftover
+from app.assembly.ray_environment import head_environment
+from app.serving.haproxy import stop_leftover
 from app.settings import Settings, load_settings
 
 BINARIES = Path(sys.executable).parent
@@ -65,7 +66,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             "--num-cpus=8",
             "--object-store-memory=500000000",
         ],
-        env={**environment, **serve_environment(settings)},
+        env={**head_environment(settings), **environment, "PATH": head_environment(settings)["PATH"]},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

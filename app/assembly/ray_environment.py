@@ -1,0 +1,35 @@
+"""Variables to set before Ray starts, for a private Ray and for `make up` alike."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from app.serving.haproxy import serve_environment
+from app.settings import Settings
+
+TRAIN_VARIABLES = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # else the dashboard's Train page stays empty
+    # The controller looks at its workers each 2 s by default, and the report of an epoch waits for that look.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+
+
+def ray_environment(settings: Settings | None = None) -> dict[str, str]:
+    """HAProxy in throughput mode, training state for the dashboard, token authentication.
+
+    Raises:
+        SettingsError: see `serve_environment`.
+    """
+    return {**serve_environment(settings), **TRAIN_VARIABLES, "RAY_AUTH_MODE": "token"}
+
+
+def head_environment(settings: Settings) -> dict[str, str]:
+    """The whole environment of a head started here: entrypoints of its jobs find this `python` first.
+
+    Raises:
+        SettingsError: see `serve_environment`.
+    """
+    binaries = str(Path(sys.executable).parent)
+    return {**os.environ, **ray_environment(settings), "PATH": os.pathsep.join([binaries, *os.get_exec_path()])}
