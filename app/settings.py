@@ -6,7 +6,7 @@
 | MILLRACE_STATE_URL | SQLAlchemy URL of the control state | SQLite in the home |
 | MILLRACE_CATALOG_URL | SQLAlchemy URL of the Iceberg SQL catalog | SQLite in the home |
 | MILLRACE_WAREHOUSE | folder or object-store URL of Iceberg files | <home>/warehouse |
-| MILLRACE_ONLINE_URL | online feature store, sqlite:///… | SQLite in the home |
+| MILLRACE_ONLINE_URL | online feature store, sqlite:///… or redis://… | SQLite in the home |
 | MILLRACE_MLFLOW_URL | MLflow tracking URI | SQLite in the home |
 | MILLRACE_HTTP_PORT | port of the Serve application | 8000 |
 | MILLRACE_HTTP_HOST | address that local clients use to reach it | 127.0.0.1 |

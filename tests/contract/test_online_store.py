@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
 from app.features.window_layout import WindowLayout
 from app.features.windows import window_features
 from app.spec.features import Aggregation
+from tests.contract.redis_server import free_port
 
 US = timedelta(microseconds=1)
 AGGREGATIONS = (
@@ -28,9 +31,14 @@ AGGREGATIONS = (
 LAYOUT = WindowLayout.of(AGGREGATIONS)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
-    return open_store(f"sqlite:///{tmp_path}/online.db")
+    if request.param == "sqlite":
+        return open_store(f"sqlite:///{tmp_path}/online.db")
+    store = open_store(request.getfixturevalue("redis_url"))
+    store.clear("t")
+    store.clear("u")
+    return store
 
 
 def latest(key: str, event: int, available: int, created: int, values: str, row_key: str = "r") -> LatestRow:
@@ -186,9 +194,32 @@ def test_a_pickled_copy_sees_the_same(store: OnlineStore) -> None:
     assert known(pickle.loads(pickle.dumps(store)), ["k"], 1) == {"k": "a"}
 
 
-def test_other_urls_are_refused() -> None:
-    with pytest.raises(SettingsError, match="expected sqlite:///"):
-        open_store("mysql://localhost")
+def put_numbers(store: OnlineStore, first: int) -> None:
+    for n in range(first, first + 20):
+        store.put([windows(("k", n, 1.0, f"r{n}", 0)), LatestBatch("u", [latest("k", n, n, 0, str(n), f"r{n}")])])
+
+
+def test_writers_at_once_lose_nothing(store: OnlineStore) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(partial(put_numbers, store), (0, 20, 40, 60)))
+    assert asked(store, ["k"], 79)[AGGREGATIONS[2].name] == [79]  # (0, 79]: row 0 lies outside
+    assert known(store, ["k"], 79, "u") == {"k": "79"}
+    assert known(store, ["k"], 79 - LATEST_KEPT + 1, "u") == {"k": str(79 - LATEST_KEPT + 1)}
+
+
+@pytest.mark.parametrize("url", ["mysql://user:secret@localhost", "redis://user:secret#@localhost:6379/0"])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"expected .*redis://host:port/0") as refused:
+        open_store(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_server_that_is_down_is_named() -> None:
+    store = open_store(f"redis://user:secret@127.0.0.1:{free_port()}/0")
+    for use in (lambda: store.states([("t", ["k"])]), lambda: put_latest(store, latest("k", 1, 1, 1, "a"))):
+        with pytest.raises(StoreUnavailableError, match=r"online store redis://127\.0\.0\.1:\d+/0") as refused:
+            use()
+        assert "secret" not in str(refused.value)
 
 
 def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Intake:
 
 @dataclass(frozen=True)
 class Renewal:
-    """New states of the touched entities, and from when on each one's rows are needed (`None`: unchanged)."""
+    """New states of the touched entities, and from when on each one's rows are needed (`None`: as before)."""
 
     keys: tuple[str, ...]
     states: tuple[bytes, ...]
@@ -103,7 +103,8 @@ class Renewing:
         )
         states = pack_states(TileStates(newest, tiles))
         widest = max(tile.hop_us for tile in self._layout.tiles)
-        moved_on = tile_index(newest, widest) > tile_index(np.maximum(self._old.newest_us, -(2**62)), widest)
+        before = self._old.newest_us
+        moved_on = (before != NOTHING) & (tile_index(newest, widest) > tile_index(np.maximum(before, -(2**62)), widest))
         after = [int(n) - self._layout.keep_us if on else None for n, on in zip(newest, moved_on, strict=True)]
         return Renewal(tuple(self._keys), tuple(states), tuple(after))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import SettingsError, StoreUnavailableError
+from app.errors import StoreUnavailableError
 from app.features.online.base import Batch, LatestBatch, Span, StoredRows, WindowBatch
 from app.features.online.latest_state import merge
 from app.features.online.renewal import Renewing, no_rows, take_in
@@ -58,13 +58,8 @@ class SqliteOnlineStore:
         """Opens `sqlite:///path`, creating the file and its tables.
 
         Raises:
-            SettingsError: another kind of URL.
             StoreUnavailableError: the file cannot be opened.
         """
-        if not url.startswith("sqlite:///"):
-            raise SettingsError(
-                f"MILLRACE_ONLINE_URL is {url!r}; expected sqlite:///path/of/online.db.", variable="MILLRACE_ONLINE_URL"
-            )
         store = cls(url.removeprefix("sqlite:///"))
         with store._named("open"):
             Path(store._path).parent.mkdir(parents=True, exist_ok=True)
