@@ -1,31 +1,48 @@
-"""Fills a view's table from its source's raw table; the same stretch of the same rows is never written twice."""
+"""Fills views' tables from their sources' raw tables: each stretch of time whole or not at all, and only once.
+
+What a table covers stands in its own commits (`coverage.py`). A backfill asks what is missing, cuts it into chunks of
+bounded size, and for each chunk reads the raw rows once for all views of a source, stages their rows and commits them
+view by view. A kill leaves whole chunks and perhaps orphan files; the next run goes on behind them. Whoever commits
+a chunk second finds it covered and drops its files, so two backfills at once write nothing twice.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 
-import pyarrow as pa
-import sqlalchemy as sa
-from ray.data.expressions import Expr, col, lit
-
-from app.features.arrow_types import TIMESTAMP, arrow_schema
-from app.features.ingest import CREATED, raw_table
-from app.features.sources import available_column, map_settled, original_errors, settle
-from app.features.view_rows import stored_fields, view_rows
-from app.features.view_tables import ensure_view_table
+from app.features.backfill_stage import StageViews, staged_of
+from app.features.coverage import COVERAGE, Covered, Stretch, coverage_json, coverage_of, decide_backfill
+from app.features.definitions import definition_hash
+from app.features.ingest import CREATED
+from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
+from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
+from app.features.sources import raw_schema
+from app.features.view_tables import ensure_view_table, view_table
 from app.foundation.lake import Lake
+from app.foundation.lake.staging import StagedRows
+from app.foundation.lineage import provenance
 from app.foundation.state import StateDatabase
 from app.foundation.state import models as m
 from app.spec.features import FeatureView
 
-BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
-MARK = "materialization"
+CHUNK_ROWS = 4_000_000  # raw rows of one commit: what a kill costs at most, and what bounds the workers' memory
+INLINE_ROWS = 1_000_000  # fewer are computed in this process, where starting Ray tasks would take longer
+QUARANTINED = "quarantined"  # property of a quarantine's commit: the chunk whose refused rows it holds
+VersionedView = tuple[FeatureView, int]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class MaterializeResult:
-    """What one backfill of a view wrote. `already_there`: the same stretch of the same snapshot was there before."""
+    """What one backfill of a view wrote.
+
+    `rows` and `quarantined`: written and refused by this call. `already_there`: nothing was missing.
+    """
 
     view: str
     version: int
@@ -34,6 +51,7 @@ class MaterializeResult:
     rows: int
     snapshot_id: int | None
     already_there: bool = False
+    quarantined: int = 0
 
 
 class Backfill:
@@ -44,100 +62,152 @@ class Backfill:
         self._lake = lake
         self._database = database
 
+    @cached_property
+    def _code_commit(self) -> str:
+        return str(provenance()["code_commit"])
+
     def materialize(
-        self, view: FeatureView, version: int, start: datetime, end: datetime, run_id: str
-    ) -> MaterializeResult:
-        """Writes the rows that became available in `(start, end]`.
+        self, views: Sequence[VersionedView], start: datetime, end: datetime, run_id: str, note: Note | None = None
+    ) -> list[MaterializeResult]:
+        """Writes what is missing of `(start, end]`: rows never computed, and rows ingested since they were.
+
+        Args:
+            views: the views with their versions.
+            start: exclusive, available time.
+            end: inclusive.
+            run_id: recorded with every commit.
+            note: called with what was just done.
 
         Raises:
-            UnknownNameError: the source has not been ingested.
+            UnknownNameError: a source has not been ingested.
+            DataError, FeatureStoreError: a transform failed; the chunk it failed in is not written for any view.
         """
-        available = available_column(view.source)
-        stretch = (col(available) > lit(start)) & (col(available) <= lit(end))
-        return self._write(view, version, start, end, stretch, f"{start.isoformat()}/{end.isoformat()}", run_id)
+        by_source: dict[str, list[VersionedView]] = defaultdict(list)
+        for view, version in views:
+            by_source[view.source.name].append((view, version))
+        results: dict[str, MaterializeResult] = {}
+        for group in by_source.values():
+            results.update(self._source(group, start, end, run_id, note or (lambda _: None)))
+        for result in results.values():
+            self._remember(result, run_id)
+        return [results[view.name] for view, _ in views]
 
     def materialize_incremental(
-        self, view: FeatureView, version: int, end: datetime, run_id: str
+        self, views: Sequence[VersionedView], end: datetime, run_id: str, note: Note | None = None
+    ) -> list[MaterializeResult]:
+        """As `materialize`, from the first moment each view covers (at first from the beginning) to `end`."""
+        by_start: dict[datetime, list[VersionedView]] = defaultdict(list)
+        for view, version in views:
+            covered = self._coverage(view, version)
+            by_start[min(covered[0].start, end) if covered else BEGINNING].append((view, version))
+        results = {
+            result.view: result
+            for start, group in by_start.items()
+            for result in self.materialize(group, start, end, run_id, note)
+        }
+        return [results[view.name] for view, _ in views]
+
+    def _source(
+        self, views: Sequence[VersionedView], start: datetime, end: datetime, run_id: str, note: Note
+    ) -> dict[str, MaterializeResult]:
+        """All views of one source."""
+        raw = raw_snapshot(self._lake, self._project, views[0][0].source)
+        for view, version in views:
+            ensure_view_table(self._lake, self._project, view, version)
+        if any(view.expectations for view, _ in views):
+            self._lake.ensure_table(quarantine_table(self._project), QUARANTINE_SCHEMA)
+        found = {v.name: MaterializeResult(v.name, n, start, end, 0, None, already_there=True) for v, n in views}
+        if raw is None:
+            return found
+        created = datetime.now(UTC)  # one for all chunks: of two versions of a raw row the newer wins, wherever it lies
+        started_s = time.monotonic()
+        rows = 0
+        while work := self._missing(views, start, end, raw):
+            for stretch, group in work.items():
+                for chunk, num_rows in raw.chunks(self._lake, stretch, CHUNK_ROWS):
+                    stage = StageViews(self._lake, self._project, tuple(group), created)
+                    staged = self._stage(stage, raw, chunk, num_rows)
+                    for view, version in group:
+                        result = self._commit(view, version, raw, chunk, staged, created, run_id)
+                        found[view.name] = _added(found[view.name], result)
+                        rows += result.rows
+                    note(
+                        f"{raw.source.name} → {', '.join(v.name for v, _ in group)}: {rows:,} rows, "
+                        f"to {chunk.end:%Y-%m-%d %H:%M}, {time.monotonic() - started_s:.0f} s"
+                    )
+        return found
+
+    def _missing(
+        self, views: Sequence[VersionedView], start: datetime, end: datetime, raw: RawSnapshot
+    ) -> dict[Stretch, list[VersionedView]]:
+        """Work by stretch, with the views that need it."""
+        work: dict[Stretch, list[VersionedView]] = defaultdict(list)
+        for view, version in views:
+            for stretch in decide_backfill(self._coverage(view, version), start, end, raw.newest):
+                work[stretch].append((view, version))
+        return dict(sorted(work.items(), key=lambda item: item[0].start))
+
+    def _stage(
+        self, stage: StageViews, raw: RawSnapshot, chunk: Stretch, num_rows: int
+    ) -> list[tuple[str, StagedRows]]:
+        columns, row_filter = raw_schema(raw.source).names, raw.row_filter(chunk)
+        if num_rows <= INLINE_ROWS:
+            return stage(self._lake.read(raw.table, columns, row_filter, raw.snapshot_id))
+        return stage.in_workers(self._lake.dataset(raw.table, columns, row_filter, raw.snapshot_id))
+
+    def _commit(
+        self, view: FeatureView, version: int, raw: RawSnapshot, chunk: Stretch, staged: list[tuple[str, StagedRows]],
+        created: datetime, run_id: str,
     ) -> MaterializeResult:
-        """Goes on where the last backfill ended, and adds rows of earlier stretches that were ingested since."""
-        last = self._last(view.name, version)
-        if last is None:
-            return self.materialize(view, version, BEGINNING, end, run_id)
-        available = available_column(view.source)
-        new = col(available) > lit(last.end)
-        raw = raw_table(self._project, view.source)
-        if last.snapshot_id is not None:
-            seen = self._lake.properties(raw, last.snapshot_id).get(CREATED)
-            new = new if seen is None else new | (col(CREATED) > lit(datetime.fromisoformat(seen)))
-        stretch = (col(available) <= lit(end)) & new
-        start = min(last.end, end)
-        return self._write(view, version, start, end, stretch, f"{start.isoformat()}/{end.isoformat()}+late", run_id)
+        """Refused rows first, each chunk's once, then the view's own: a kill between the two loses none."""
+        table, quarantine = view_table(self._project, view.name, version), quarantine_table(self._project)
+        marks = {
+            "run_id": run_id, CREATED: created.isoformat(), "definition_hash": definition_hash(view),
+            "code_commit": self._code_commit, "raw_snapshot_id": str(raw.snapshot_id),
+        }
+        refused = staged_of(staged, view.name, quarantine)
+        name = f"{table} {chunk.start.isoformat()}/{chunk.end.isoformat()} {chunk.seen}@{raw.newest}"
+        if refused:
+            self._lake.commit_staged(
+                quarantine, refused, {**marks, QUARANTINED: name},
+                lambda commits: all(c.properties.get(QUARANTINED) != name for c in commits),
+            )
+        covered = [*self._coverage(view, version), Covered(chunk.start, chunk.end, raw.newest)]
+        rows = staged_of(staged, view.name, table)
+        snapshot_id = self._lake.commit_staged(
+            table, rows, {**marks, COVERAGE: coverage_json(covered)},
+            lambda commits: decide_backfill(
+                coverage_of(c.properties for c in commits), chunk.start, chunk.end, raw.newest
+            ) == [chunk],
+        )
+        done = MaterializeResult(view.name, version, chunk.start, chunk.end, 0, snapshot_id, snapshot_id is None)
+        if snapshot_id is None:
+            return done
+        return replace(
+            done, rows=sum(r.num_rows for r in rows), quarantined=sum(r.num_rows for r in refused)
+        )
 
-    def _write(
-        self, view: FeatureView, version: int, start: datetime, end: datetime, stretch: Expr,
-        name: str, run_id: str,
-    ) -> MaterializeResult:
-        raw = raw_table(self._project, view.source)
-        raw_snapshot = self._lake.current_snapshot_id(raw)
-        table = ensure_view_table(self._lake, self._project, view, version)
-        mark = f"{name}@{raw_snapshot}"
-        found = self._lake.find_commit(table, MARK, mark)
-        if raw_snapshot is None or found is not None:
-            if self._record(view.name, version, start, end, raw_snapshot) is None:
-                earlier = {} if found is None else self._lake.properties(table, found)
-                num_rows = int(earlier.get("added-records", 0))
-                self._remember(view.name, version, start, end, raw_snapshot, num_rows, run_id)
-            return MaterializeResult(view.name, version, start, end, 0, found, already_there=True)
-        created = datetime.now(UTC)
+    def _coverage(self, view: FeatureView, version: int) -> list[Covered]:
+        commits = self._lake.commits(view_table(self._project, view.name, version))
+        return coverage_of(c.properties for c in commits)
 
-        def to_view(batch: pa.Table) -> pa.Table:
-            return view_rows(view, batch)
-
-        def stamp(rows: pa.Table) -> pa.Table:
-            return rows.append_column(CREATED, pa.array([created] * rows.num_rows, TIMESTAMP))
-
-        with original_errors():
-            source_rows = self._lake.dataset(raw, snapshot_id=raw_snapshot).filter(expr=stretch)
-            mapped = source_rows.map_batches(to_view, batch_format="pyarrow", batch_size=None)
-            rows = map_settled(settle(mapped, arrow_schema(stored_fields(view))), stamp)
-        num_rows = int(rows.num_rows if isinstance(rows, pa.Table) else rows.count())
-        marks = {MARK: mark, "run_id": run_id, "raw_snapshot_id": str(raw_snapshot), CREATED: created.isoformat()}
-        with original_errors():
-            snapshot = self._lake.append(table, rows, marks)
-        self._remember(view.name, version, start, end, raw_snapshot, num_rows, run_id)
-        return MaterializeResult(view.name, version, start, end, num_rows, snapshot)
-
-    def _last(self, view: str, version: int) -> m.Materialization | None:
-        """The backfill that reaches furthest."""
-        table = m.Materialization
-        with self._database.session() as session:
-            return session.scalars(
-                sa.select(table)
-                .where(table.project == self._project, table.view == view, table.version == version)
-                .order_by(table.end.desc(), table.id.desc())
-            ).first()
-
-    def _record(
-        self, view: str, version: int, start: datetime, end: datetime, raw_snapshot: int | None
-    ) -> m.Materialization | None:
-        table = m.Materialization
-        with self._database.session() as session:
-            return session.scalars(
-                sa.select(table).where(
-                    table.project == self._project, table.view == view, table.version == version,
-                    table.start == start, table.end == end, table.snapshot_id == raw_snapshot,
-                )
-            ).first()
-
-    def _remember(
-        self, view: str, version: int, start: datetime, end: datetime, raw_snapshot: int | None, rows: int,
-        run_id: str,
-    ) -> None:
-        """Notes what was done; `snapshot_id` is that of the raw table which was read."""
+    def _remember(self, result: MaterializeResult, run_id: str) -> None:
+        """Notes what was done; the table's own commits, not this, say what is covered."""
         with self._database.session() as session:
             session.add(
                 m.Materialization(
-                    project=self._project, view=view, version=version, start=start, end=end,
-                    snapshot_id=raw_snapshot, rows=rows, quarantined=0, run_id=run_id, created_at=datetime.now(UTC),
+                    project=self._project, view=result.view, version=result.version, start=result.start,
+                    end=result.end, snapshot_id=result.snapshot_id, rows=result.rows, quarantined=result.quarantined,
+                    run_id=run_id, created_at=datetime.now(UTC),
                 )
             )
+
+
+def _added(before: MaterializeResult, now: MaterializeResult) -> MaterializeResult:
+    if now.snapshot_id is None:
+        return before
+    return replace(
+        before, rows=before.rows + now.rows, quarantined=before.quarantined + now.quarantined,
+        snapshot_id=now.snapshot_id, already_there=False,
+    )
+

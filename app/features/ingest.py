@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +12,9 @@ import ray.data
 
 from app.features.arrow_types import TIMESTAMP, arrow_schema
 from app.features.content_hash import content_hash
-from app.features.expectations import REASON, check
+from app.features.expectations import check
 from app.features.keys import row_keys
+from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
 from app.features.sources import map_settled, original_errors, raw_schema, settle, source_dataset
 from app.foundation.lake import Lake
 from app.foundation.telemetry.progress import StepProgress
@@ -22,9 +22,6 @@ from app.spec.features import Expectation, Source
 
 CREATED = "created_timestamp"
 CONTENT_HASH = "content_hash"
-QUARANTINE_SCHEMA = pa.schema(
-    [("source", pa.string()), ("reason", pa.string()), ("row", pa.string()), (CREATED, TIMESTAMP)]
-)
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,6 @@ class IngestResult:
 def raw_table(project: str, source: Source) -> str:
     """Identifier of a source's raw table."""
     return f"{project}.raw_{source.name}"
-
-
-def quarantine_table(project: str) -> str:
-    """Identifier of the table of refused rows."""
-    return f"{project}.quarantine"
 
 
 def ingest(
@@ -100,20 +92,6 @@ def raw_rows(table: pa.Table, source: Source, created: datetime) -> pa.Table:
     keys = row_keys(pl.DataFrame(table), source.key).to_list()
     return table.append_column("row_key", pa.array(keys, pa.string())).append_column(
         CREATED, pa.array([created] * table.num_rows, TIMESTAMP)
-    )
-
-
-def quarantine_rows(failed: pa.Table, source: str, created: datetime) -> pa.Table:
-    """Refused rows as JSON with the reason."""
-    rows = failed.drop_columns([REASON]).to_pylist()
-    return pa.table(
-        {
-            "source": pa.array([source] * len(rows), pa.string()),
-            "reason": failed[REASON],
-            "row": pa.array([json.dumps(row, default=str) for row in rows], pa.string()),
-            CREATED: pa.array([created] * len(rows), TIMESTAMP),
-        },
-        schema=QUARANTINE_SCHEMA,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -35,6 +35,10 @@ class PushResult:
 
     accepted: int
     refused: tuple[str, ...] = ()
+
+    def with_refused(self, reasons: Sequence[str]) -> PushResult:
+        """The result with rows that a view refused; the source's row itself stays accepted."""
+        return replace(self, refused=(*self.refused, *reasons))
 
 
 def micros_of(moment: datetime) -> int:

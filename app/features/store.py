@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
 import polars as pl
+import pyarrow as pa
 
 from app.errors import FeatureStoreError, UnknownNameError
 from app.features.backfill import Backfill, MaterializeResult
+from app.features.expectations import REASON, check
 from app.features.historical import EVENT, HistoricalFeatures, as_table, read_historical
-from app.features.ingest import QUARANTINE_SCHEMA, IngestResult, ingest, quarantine_rows, quarantine_table
+from app.features.ingest import IngestResult, ingest
 from app.features.online import Batch, open_store
 from app.features.online_read import OnlineReader, online_table
 from app.features.push import PushResult, Rows, checked, newest_for_online, online_batch, stamped_view_rows
+from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
 from app.features.references import ReadPlan, ViewRead, plan_read
 from app.features.registry import Change, ViewRegistry
+from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_rows import source_frame
 from app.features.view_tables import ensure_view_table, view_table
 from app.foundation.lake import Lake
+from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.settings import Settings, load_settings
@@ -101,26 +106,47 @@ class FeatureStore:
         return [ingest(source, self.project.name, self.lake, run_id) for source in self.project.sources]
 
     def materialize(
-        self, start: datetime, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None
+        self, start: datetime, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> list[MaterializeResult]:
         """Backfills the rows that became available in `(start, end]`; repeated, it writes nothing.
 
+        Rows ingested since an earlier backfill are added. Killed, it leaves whole chunks; run again, it goes on.
+        `note` is called with what was done after each chunk.
+
         Raises:
             UnknownNameError: a source that was not ingested.
-            FeatureStoreError: `end` is not after `start`, or a view is not registered.
+            FeatureStoreError: `end` is not after `start`, a view is not registered, or a transform raised.
+            DataError: a transform's result is not as declared.
         """
         start, end = _utc(start), _utc(end)
         if end <= start:
             raise FeatureStoreError(f"cannot materialise from {start} to {end}: the end must be later than the start.")
-        run_id = run_id or uuid4().hex
-        return [self._backfill.materialize(*pair, start, end, run_id) for pair in self._chosen(views)]
+        return self._backfill.materialize(self._chosen(views), start, end, run_id or uuid4().hex, note)
 
     def materialize_incremental(
-        self, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None
+        self, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> list[MaterializeResult]:
         """Backfills from where the last backfill ended, with rows of before that were ingested late."""
-        run_id = run_id or uuid4().hex
-        return [self._backfill.materialize_incremental(*pair, _utc(end), run_id) for pair in self._chosen(views)]
+        return self._backfill.materialize_incremental(self._chosen(views), _utc(end), run_id or uuid4().hex, note)
+
+    def quarantine(self, source: str | None = None, view: str | None = None) -> pa.Table:
+        """Rows that broke an expectation of a source or view, as JSON with the reason, oldest first."""
+        return read_quarantine(self.lake, self.project.name, source, view)
+
+    def statistics(self, view: str) -> ViewStatistics | None:
+        """What the view's table holds now; `None` when it was never materialised."""
+        declared, version = self._registry.view(view)
+        return view_statistics(self.lake, self._database, declared, view_table(self.project.name, view, version))
+
+    def sweep(self, older_than: timedelta = DEFAULT_AGE) -> list[SweepResult]:
+        """Deletes files that failed or killed writes left beside the project's tables.
+
+        Raises:
+            FeatureStoreError: a limit so short that a write in flight could lose its files.
+        """
+        return [self.lake.sweep_orphans(table, older_than) for table in self.lake.tables(self.project.name)]
 
     def get_historical_features(
         self, entity_df: Any, features: Features, full_feature_names: bool = False, as_of: datetime | None = None
@@ -206,10 +232,13 @@ class FeatureStore:
     ) -> PushResult:
         created = datetime.now(UTC)
         raw, failed, result = checked(source, rows, created)
+        refused = [quarantine_rows(failed, source.name, created)]
         frame = source_frame(source, raw)
         online: list[Batch] = []
         for view, version in views:
-            table = stamped_view_rows(view, raw, frame, created)
+            table, broken = check(stamped_view_rows(view, raw, frame, created), view.expectations)
+            refused.append(quarantine_rows(broken, source.name, created, view.name))
+            result = result.with_refused(broken[REASON].to_pylist())
             if to != "online":
                 offline = ensure_view_table(self.lake, self.project.name, view, version)
                 self.lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
@@ -217,10 +246,11 @@ class FeatureStore:
                 name = online_table(self.project.name, ViewRead(view.name, view, version, ()))
                 online.append(online_batch(name, view, table))
         self._online.put(online)
-        if to != "online" and failed.num_rows:
+        lost = pa.concat_tables(refused)
+        if lost.num_rows:
             quarantine = quarantine_table(self.project.name)
             self.lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
-            self.lake.append(quarantine, quarantine_rows(failed, source.name, created), {"push": source.name})
+            self.lake.append(quarantine, lost, {"push": source.name})
         return result
 
     def _chosen(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:

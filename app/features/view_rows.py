@@ -8,7 +8,9 @@ replaces the one it corrects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -48,7 +50,7 @@ def view_schema(view: FeatureView) -> pa.Schema:
 def source_frame(source: Source, raw: pa.Table) -> pd.DataFrame:
     """What a transform gets: the source's declared columns, with the rows' identity as index."""
     frame = to_pandas(raw.select([f.name for f in source.fields]))
-    frame.index = pd.Index(raw["row_key"].to_pylist(), dtype="object")
+    frame.index = pd.Index(raw["row_key"].to_pandas())
     return frame
 
 
@@ -66,58 +68,100 @@ def view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame | None = Non
     Raises:
         MissingColumnError: the transform did not return a declared column.
         SchemaMismatchError: a column of its result has another type than declared.
-        FeatureStoreError: its rows cannot be told apart.
+        FeatureStoreError: it raised, returned no frame, or its rows cannot be told apart.
     """
     where = f"transform of feature view {view.name!r}"
     frame = source_frame(view.source, raw) if frame is None else frame
-    result = frame if view.transform is None else view.transform(frame.copy(deep=False))  # copied on write
+    result = frame if view.transform is None else _transformed(view, frame)
     needed = [f for f in stored_fields(view) if f not in SYSTEM]
     require_columns(result.columns, [f.name for f in needed], where)
-    keys = _row_keys(view, frame, result)
+    positions = _positions(view, frame, result)
     columns = {f.name: _column(result[f.name], f, where) for f in needed}
     times = zip(TIMES, (view.source.event_timestamp, available_column(view.source)), strict=True)
     for field, name in times:
-        series = result[name] if name in result.columns else frame.loc[result.index, name]
-        columns[field.name] = _column(series, field, where)
-    columns["row_key"] = pa.array(keys, pa.string())
-    columns["source_created_timestamp"] = _created(raw, keys)
+        if name in result.columns:
+            columns[field.name] = _column(result[name], field, where)
+        else:
+            columns[field.name] = _taken(raw[name], positions)
+    columns["row_key"] = _numbered(raw["row_key"], positions)
+    columns["source_created_timestamp"] = _taken(raw["created_timestamp"], positions)
     table = pa.table({f.name: columns[f.name] for f in stored_fields(view)}, schema=arrow_schema(stored_fields(view)))
     return table.filter(table["available_timestamp"].is_valid())
 
 
-def _created(raw: pa.Table, keys: Sequence[str]) -> pa.Array | pa.ChunkedArray:
-    """When the source row behind each resulting row was written."""
-    column, of_raw = raw["created_timestamp"], raw["row_key"].to_pylist()
-    if of_raw == keys:
-        return column
-    created = dict(zip(of_raw, column.cast(pa.int64()).to_pylist(), strict=True))
-    identity = [key.rsplit("#", 1)[0] if key not in created else key for key in keys]
-    return pa.array([created[i] for i in identity], pa.int64()).cast(column.type)
+def _transformed(view: FeatureView, frame: pd.DataFrame) -> pd.DataFrame:
+    """What the transform returns; an error of its own is named with the rows it was given."""
+    where = f"the transform of feature view {view.name!r}"
+    assert view.transform is not None
+    try:
+        result = view.transform(frame.copy(deep=False))  # copied on write
+    except Exception as error:
+        raise FeatureStoreError(
+            f"{where} raised {type(error).__name__}: {error}. It was given {len(frame)} rows with the columns "
+            f"{', '.join(map(str, frame.columns))}; the first has the key {_first(view, frame)}. Nothing was written.",
+            view=view.name, rows=len(frame),
+        ) from error
+    if not isinstance(result, pd.DataFrame):
+        raise FeatureStoreError(
+            f"{where} returned {type(result).__name__} for {len(frame)} rows; expected a pandas DataFrame.",
+            view=view.name, rows=len(frame),
+        )
+    return result
 
 
-def _row_keys(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> list[str]:
-    """Identity of each resulting row; the second and further ones of a source row get `#1`, `#2`…"""
-    if len(result) == 0:
-        return []
-    if frame.index.is_unique and result.index.equals(frame.index):
-        return list(result.index)
-    if result.index.dtype == frame.index.dtype and result.index.isin(frame.index).all():
-        keys = pd.Series(result.index, dtype="object")
-    elif all(column in result.columns for column in view.source.key):
+def _first(view: FeatureView, frame: pd.DataFrame) -> str:
+    """Identity of the first row for a message; not shown when it is personal."""
+    if any(f.pii for f in view.source.fields if f.name in view.source.key):
+        return "(personal)"
+    return repr(frame.index[0]) if len(frame) else "(no rows)"
+
+
+def _positions(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> np.ndarray | None:
+    """Position of the source row of each resulting row; `None` when they are the same rows in the same order.
+
+    Of several source rows of one identity the last counts.
+    """
+    if result.index is frame.index or (len(result) == len(frame) and result.index.equals(frame.index)):
+        return None
+    positions = _found(frame.index, result.index)
+    if (positions < 0).any() and all(column in result.columns for column in view.source.key):
         fields = {f.name: f for f in view.source.fields}
         table = pa.table({c: _column(result[c], fields[c], view.name) for c in view.source.key})
-        keys = pd.Series(row_keys(pl.DataFrame(table), view.source.key).to_list(), dtype="object")
-        result.index = pd.Index(keys)
-    else:
+        positions = _found(frame.index, row_keys(pl.DataFrame(table), view.source.key).to_list())
+    lost = np.flatnonzero(positions < 0)
+    if len(lost):
         raise FeatureStoreError(
-            f"the transform of feature view {view.name!r} returned rows that cannot be traced to its source's rows: "
-            f"keep the frame's index, or return the source's key columns ({', '.join(view.source.key)}).",
-            view=view.name,
+            f"the transform of feature view {view.name!r} returned {len(result)} rows for {len(frame)}, of which "
+            f"{len(lost)} cannot be traced to a row of its source, e.g. the one with the index "
+            f"{result.index[lost[0]]!r}: keep the frame's index, or return the source's key columns "
+            f"({', '.join(view.source.key)}).",
+            view=view.name, rows=len(lost),
         )
-    if keys.is_unique:
-        return [str(key) for key in keys]
-    repeat = keys.groupby(keys).cumcount().to_numpy()
-    return [f"{key}#{n}" if n else str(key) for key, n in zip(keys, repeat, strict=True)]
+    return positions
+
+
+def _found(index: pd.Index, wanted: Sequence[Any] | pd.Index) -> np.ndarray:
+    """Last position of each wanted value in an index of texts, -1 where it is not."""
+    if isinstance(wanted, pd.Index) and not pd.api.types.is_string_dtype(wanted.dtype):
+        return np.full(len(wanted), -1)
+    known = pl.DataFrame({"key": pl.Series(index.to_list(), dtype=pl.String)}).with_row_index("at")
+    asked = pl.DataFrame({"key": pl.Series(list(wanted), dtype=pl.String, strict=False)})
+    last = known.unique("key", keep="last")
+    return asked.join(last, on="key", how="left", maintain_order="left")["at"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _taken(column: pa.ChunkedArray, positions: np.ndarray | None) -> pa.ChunkedArray:
+    return column if positions is None else column.take(pa.array(positions))
+
+
+def _numbered(keys: pa.ChunkedArray, positions: np.ndarray | None) -> pa.ChunkedArray | pa.Array:
+    """Identity of each resulting row; the second and further ones of a source row get `#1`, `#2`…"""
+    taken = pl.Series("key", _taken(keys, positions))
+    if not taken.is_duplicated().any():
+        return _taken(keys, positions)
+    repeat = pl.int_range(pl.len()).over("key")
+    numbered = pl.when(repeat > 0).then(pl.format("{}#{}", "key", repeat)).otherwise("key").alias("key")
+    return taken.to_frame().select(numbered)["key"].to_arrow().cast(pa.string())
 
 
 def _column(series: pd.Series, field: Field, where: str) -> pa.Array | pa.ChunkedArray:

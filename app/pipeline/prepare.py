@@ -38,9 +38,10 @@ def backfill_features(session: Session) -> None:
     def action() -> Output:
         with session.progress.step("Backfill features", total=len(views)) as step:
             session.store.apply()
-            for view in views:
-                session.store.materialize(BEGINNING, session.project.timeline.validation_end, [view.name])
-                step.advance(1, view.name)
+            written = session.store.materialize(
+                BEGINNING, session.project.timeline.validation_end, run_id=session.run_id, note=step.note
+            )
+            step.advance(len(views), f"{sum(result.rows for result in written):,} rows")
         return {"until": session.project.timeline.validation_end.isoformat(), "views": [v.name for v in views]}
 
     session.run.perform("backfill", action)

@@ -17,19 +17,28 @@ from __future__ import annotations
 
 import uuid
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.expressions import parser
 from pyiceberg.transforms import BucketTransform
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.errors import SchemaMismatchError, StateConflictError, UnknownNameError
+from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult, sweep_orphans
+from app.foundation.lake.staging import Commit, StagedRows, Wanted, commit_staged, commits, stage_rows
 from app.foundation.lake.table_schema import conform, kept_schema, require_columns
 from app.settings import Settings
 
@@ -43,6 +52,7 @@ WRITE_RESOURCES = {"num_cpus": 0.5}  # differs from a map's 1, which keeps the t
 CONNECT_ATTEMPTS = 4
 MADE_BY_ANOTHER = ("already exists", "duplicate key")  # SQLite's words, PostgreSQL's words
 EVOLVE_ATTEMPTS = 8
+MAX_READ_TASKS = 200
 LOCK_TIMEOUT_S = 30  # how long a commit waits for another process's hold of a SQLite catalog
 COMMIT_RETRIES = {"commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000"}  # of each table; 4 is too few
 
@@ -130,6 +140,54 @@ class Lake:
         assert snapshot is not None
         return snapshot.snapshot_id
 
+    def stage(self, identifier: str, rows: pa.Table) -> StagedRows:
+        """Writes rows as data files that `commit_staged` makes part of the table; workers may stage, one commits.
+
+        Raises:
+            SchemaMismatchError: a column or type the table has not.
+        """
+        table = self._load(identifier)
+        return stage_rows(table, identifier, conform(rows, table.schema().as_arrow(), f"table {identifier}"))
+
+    def commit_staged(
+        self, identifier: str, staged: Sequence[StagedRows], properties: dict[str, str], wanted: Wanted
+    ) -> int | None:
+        """Makes staged rows part of the table in one commit, even of no rows, while `wanted` says so.
+
+        Returns:
+            The snapshot's id; `None` when `wanted` refused, whereupon the files are deleted.
+
+        Raises:
+            StateConflictError: others kept committing first.
+        """
+        return commit_staged(partial(self._load, identifier), staged, properties, wanted)
+
+    def commits(self, identifier: str) -> list[Commit]:
+        """The snapshots of a table with their properties, oldest first; none for a table that is not there."""
+        return commits(self._load(identifier)) if self.exists(identifier) else []
+
+    def sweep_orphans(
+        self, identifier: str, older_than: timedelta = DEFAULT_AGE, now: datetime | None = None
+    ) -> SweepResult:
+        """Deletes files beside the table that no snapshot refers to and that are older than the limit.
+
+        Raises:
+            FeatureStoreError: a limit so short that a write in flight could lose its files.
+        """
+        return sweep_orphans(partial(self._load, identifier), identifier, older_than, now)
+
+    def tables(self, namespace: str) -> list[str]:
+        """Identifiers of the tables of a namespace, none when it is not there."""
+        try:
+            return sorted(".".join(found) for found in self._connected().list_tables(namespace))
+        except NoSuchNamespaceError:
+            return []
+
+    def max_rows(self, identifier: str, row_filter: Any = None, snapshot_id: int | None = None) -> int:
+        """At most so many rows match: the rows of all files that may hold one. Reads no data."""
+        scan = self._scan(identifier, None, row_filter, snapshot_id)
+        return sum(task.file.record_count for task in scan.plan_files())
+
     def read(
         self,
         identifier: str,
@@ -166,7 +224,8 @@ class Lake:
         scan = self._scan(identifier, columns, row_filter, snapshot_id)
         projection = scan.projection().as_arrow()
         schema = kept_schema(pa.schema([projection.field(name) for name in columns]) if columns else projection)
-        if not list(scan.plan_files()):
+        num_files = len(list(scan.plan_files()))
+        if not num_files:
             return ray.data.from_arrow(schema.empty_table())
         with warnings.catch_warnings():
             # Ray wants its own expressions in a later `filter`; ours are Iceberg's, the same ones `read` takes.
@@ -178,6 +237,7 @@ class Lake:
                 row_filter=parser.parse(row_filter) if isinstance(row_filter, str) else row_filter,
                 snapshot_id=snapshot_id,
                 catalog_kwargs={"name": CATALOG_NAME, **self._properties},
+                override_num_blocks=min(num_files, MAX_READ_TASKS),  # Ray warns when it wants more tasks than files
             )
         return _conformed(rows, schema, f"table {identifier}")
 

@@ -1,0 +1,80 @@
+"""The work of a backfill on some raw rows: every view that reads them, computed and staged. Runs in any process."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+import pyarrow as pa
+import ray.data
+
+from app.features.arrow_types import TIMESTAMP
+from app.features.expectations import check
+from app.features.ingest import CREATED, newest_rows
+from app.features.quarantine import quarantine_rows, quarantine_table
+from app.features.sources import original_errors
+from app.features.view_rows import source_frame, view_rows
+from app.features.view_tables import view_table
+from app.foundation.lake import Lake
+from app.foundation.lake.staging import StagedRows
+from app.spec.features import FeatureView
+
+
+@dataclass(frozen=True)
+class StageViews:
+    """Turns raw rows of one source into data files of the views' tables and of the quarantine.
+
+    `views` with their versions all read that source. Where a raw row was corrected, only the newest is used.
+    """
+
+    lake: Lake
+    project: str
+    views: tuple[tuple[FeatureView, int], ...]
+    created: datetime
+
+    def __call__(self, raw: pa.Table) -> list[tuple[str, StagedRows]]:
+        """Staged files, each with the name of the view whose rows they are.
+
+        Every transform has run before the first file is written.
+
+        Raises:
+            DataError: a transform's result is not as declared.
+            FeatureStoreError: a transform raised, or its rows cannot be told apart.
+        """
+        source = self.views[0][0].source
+        raw = _newest(raw)
+        frame = source_frame(source, raw)
+        results = []
+        for view, version in self.views:
+            passed, failed = check(view_rows(view, raw, frame), view.expectations)
+            rows = passed.append_column(CREATED, pa.array([self.created] * passed.num_rows, TIMESTAMP))
+            results.append((view.name, view_table(self.project, view.name, version), rows))
+            if failed.num_rows:
+                refused = quarantine_rows(failed, source.name, self.created, view.name)
+                results.append((view.name, quarantine_table(self.project), refused))
+        return [(view, self.lake.stage(table, rows)) for view, table, rows in results if rows.num_rows]
+
+    def in_workers(self, raw: ray.data.Dataset) -> list[tuple[str, StagedRows]]:
+        """The same in Ray's workers, a block at a time; only the files' names and statistics come back."""
+        with original_errors():
+            blocks = raw.map_batches(self._pickled, batch_format="pyarrow", batch_size=None).take_all()
+        return [pair for block in blocks for pair in pickle.loads(block["staged"])]
+
+    def _pickled(self, raw: pa.Table) -> pa.Table:
+        return pa.table({"staged": pa.array([pickle.dumps(self(raw))], pa.binary())})
+
+
+def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -> Sequence[StagedRows]:
+    """Files of one view in one table."""
+    return [part for name, part in staged if name == view and part.identifier == table]
+
+
+def _newest(raw: pa.Table) -> pa.Table:
+    keys = pl.Series(raw["row_key"])
+    if not keys.is_duplicated().any():
+        return raw
+    return newest_rows(pl.DataFrame(raw)).to_arrow().cast(raw.schema)
+

@@ -1,0 +1,101 @@
+"""A source's raw table pinned to a snapshot, as one backfill reads it: what lies in a stretch, and in which chunks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+import pyarrow as pa
+
+from app.features.coverage import Stretch, cut
+from app.features.ingest import CREATED, raw_table
+from app.features.sources import available_column, original_errors
+from app.foundation.lake import Lake
+from app.foundation.lake.staging import Commit
+from app.spec.features import Source
+
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+BIN_US = 3_600_000_000  # available times are counted by the hour to find where to cut
+
+
+@dataclass(frozen=True)
+class RawSnapshot:
+    """`commits`: those of the raw table up to the snapshot, oldest first."""
+
+    source: Source
+    table: str
+    snapshot_id: int
+    commits: tuple[Commit, ...]
+
+    @property
+    def newest(self) -> int:
+        """Sequence number of the snapshot."""
+        return self.commits[-1].sequence_number
+
+    def row_filter(self, stretch: Stretch) -> str:
+        """The rows of a stretch; where it was computed before, only those of raw commits since."""
+        column = available_column(self.source)
+        conditions = [f"\"{column}\" <= '{stretch.end.isoformat()}'"]
+        if stretch.start > BEGINNING:
+            conditions.append(f"\"{column}\" > '{stretch.start.isoformat()}'")
+        moments = self._created_since(stretch.seen)
+        if moments is not None:
+            conditions.append(f"{CREATED} in ({', '.join(repr(m) for m in moments)})")
+        return " and ".join(conditions)
+
+    def _created_since(self, seen: int | None) -> list[str] | None:
+        """Created times of the rows of raw commits after `seen`; `None` when every row has to be computed.
+
+        Commits, not times, say what is new: a commit may land after another whose rows were stamped later.
+        """
+        if seen is None:
+            return None
+        later = [c.properties.get(CREATED) for c in self.commits if c.sequence_number > seen]
+        known = [moment for moment in later if moment is not None]
+        return known if len(known) == self.newest - seen else None  # a commit between is no longer known
+
+    def chunks(self, lake: Lake, stretch: Stretch, max_rows: int) -> list[tuple[Stretch, int]]:
+        """The stretch in pieces of bounded size, each with the number of rows it has at most."""
+        row_filter = self.row_filter(stretch)
+        at_most = lake.max_rows(self.table, row_filter, self.snapshot_id)
+        if at_most <= max_rows:
+            return [(stretch, at_most)]
+        column = available_column(self.source)
+        with original_errors():
+            times = lake.dataset(self.table, [column], row_filter, self.snapshot_id)
+            counted = times.map_batches(_CountByHour(column), batch_format="pyarrow", batch_size=None).take_all()
+        rows_until: dict[datetime, int] = defaultdict(int)
+        for row in counted:
+            rows_until[row["until"].astimezone(UTC)] += row["rows"]
+        chunks = cut(stretch, rows_until, max_rows)
+        return [(c, sum(n for at, n in rows_until.items() if c.start < at <= c.end)) for c in chunks]
+
+
+@dataclass(frozen=True)
+class _CountByHour:
+    """Rows of a block by the hour's end that they lie before."""
+
+    column: str
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        moments = pl.Series("until", block[self.column]).drop_nulls().dt.epoch("us")
+        until = -(-moments // BIN_US) * BIN_US
+        counted = until.cast(pl.Datetime("us", "UTC")).to_frame().group_by("until").agg(rows=pl.len().cast(pl.Int64))
+        return counted.to_arrow()
+
+
+def raw_snapshot(lake: Lake, project: str, source: Source) -> RawSnapshot | None:
+    """The raw table as it is now; `None` while nothing was ever written to it.
+
+    Raises:
+        UnknownNameError: the source has not been ingested.
+    """
+    table = raw_table(project, source)
+    snapshot_id = lake.current_snapshot_id(table)
+    if snapshot_id is None:
+        return None
+    commits = lake.commits(table)
+    until = next(c.sequence_number for c in commits if c.snapshot_id == snapshot_id)
+    return RawSnapshot(source, table, snapshot_id, tuple(c for c in commits if c.sequence_number <= until))
