@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from app.features.view_rows import view_schema
-from app.foundation.lake import Lake
+from app.features.arrow_types import ARROW_TYPES
+from app.features.view_rows import key_fields, view_schema
+from app.foundation.lake import BUCKETED_TYPES, Lake
 from app.spec.features import FeatureView
 
 
@@ -13,7 +14,13 @@ def view_table(project: str, view: str, version: int) -> str:
 
 
 def ensure_view_table(lake: Lake, project: str, view: FeatureView, version: int) -> str:
-    """Makes the view version's table when there is none, and gives its identifier."""
+    """Makes the view version's table when there is none, and gives its identifier.
+
+    It is partitioned by the first join key whose type Iceberg can put into buckets; without one it is whole.
+    """
     table = view_table(project, view.name, version)
-    lake.ensure_table(table, view_schema(view), bucket_by=view.join_keys[:1], num_buckets=view.num_buckets)
+    hashed = tuple(f.name for f in key_fields(view) if ARROW_TYPES[f.dtype] in BUCKETED_TYPES)[:1]
+    lake.ensure_table(
+        table, view_schema(view), bucket_by=hashed, num_buckets=view.num_buckets, sort_by="event_timestamp"
+    )
     return table

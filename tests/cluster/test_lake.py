@@ -61,3 +61,10 @@ def test_writers_at_once_are_told_their_own_snapshots(lake: Lake) -> None:
     written = ray.get([write.remote(lake, writer) for writer in range(3)])
     assert written == [[lake.find_commit("test.rows", "by", f"{w}-{i}") for i in range(3)] for w in range(3)]
     assert lake.read("test.rows").num_rows == 18
+
+
+def test_workers_write_one_file_for_each_bucket(lake: Lake) -> None:
+    many_blocks = ray.data.from_arrow([ROWS.slice(i, 5) for i in range(0, 100, 5)])
+    lake.append("test.rows", many_blocks, {})
+    assert {len(files) for files in lake.scan_buckets("test.rows").files.values()} == {1}
+    assert lake.read("test.rows").sort_by("n").equals(ROWS)

@@ -1,5 +1,7 @@
 """Versioned tables: Iceberg through a SQL catalog."""
 
+from app.foundation.lake.bucket_scan import BucketScan
+from app.foundation.lake.buckets import BUCKETED_TYPES, NOBODY, Buckets, bucket_numbers, split_by_bucket
 from app.foundation.lake.lake import Lake
 
-__all__ = ["Lake"]
+__all__ = ["BUCKETED_TYPES", "NOBODY", "BucketScan", "Buckets", "Lake", "bucket_numbers", "split_by_bucket"]

@@ -8,6 +8,7 @@ Traps, and what is done about them:
     An append of no rows makes no snapshot, so its properties are recorded nowhere: `append` gives `None`.
     Ray's writer adds columns it does not know to the table, and keeps them when the write fails; Ray's reader of a
     table without files gives a dataset without a schema. Rows are conformed before the write and after the read.
+    Ray's writer makes a file for each task and bucket: bucketed tables are written by `clustered_write`.
     Ray fuses the last step before a write into it, and the writer then looks at what enters that step: rows not yet
     conformed. Steps that ask for different resources are not fused, hence `WRITE_RESOURCES`.
     SQLAlchemy engines are not picklable: a copy of a lake connects for itself when first used.
@@ -32,14 +33,18 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
-from pyiceberg.expressions import parser
-from pyiceberg.transforms import BucketTransform
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from pyiceberg.expressions import AlwaysTrue, parser
+from pyiceberg.transforms import BucketTransform, IdentityTransform
+from sqlalchemy.exc import IntegrityError
 
-from app.errors import SchemaMismatchError, StateConflictError, UnknownNameError
+from app.errors import StateConflictError, UnknownNameError
+from app.foundation.lake.bucket_scan import BucketScan, scan_of
+from app.foundation.lake.buckets import Buckets
+from app.foundation.lake.catalog import open_catalog
+from app.foundation.lake.clustered_write import commit, write_dataset, write_table
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult, sweep_orphans
 from app.foundation.lake.staging import Commit, StagedRows, Wanted, commit_staged, commits, stage_rows
-from app.foundation.lake.table_schema import conform, kept_schema, require_columns
+from app.foundation.lake.table_schema import add_columns, conform, kept_schema, require_columns
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,12 +54,13 @@ if TYPE_CHECKING:
 CATALOG_NAME = "millrace"
 WRITE_ID = "millrace.write_id"  # marks a dataset's commit, since Ray's writer does not say which snapshot it made
 WRITE_RESOURCES = {"num_cpus": 0.5}  # differs from a map's 1, which keeps the two apart
-CONNECT_ATTEMPTS = 4
-MADE_BY_ANOTHER = ("already exists", "duplicate key")  # SQLite's words, PostgreSQL's words
 EVOLVE_ATTEMPTS = 8
 MAX_READ_TASKS = 200
 LOCK_TIMEOUT_S = 30  # how long a commit waits for another process's hold of a SQLite catalog
-COMMIT_RETRIES = {"commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000"}  # of each table; 4 is too few
+TABLE_PROPERTIES = {
+    "commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000",  # 4 retries are too few
+    "write.parquet.row-group-limit": "262144",  # rows; what a reader can skip by its times
+}
 
 
 class Lake:
@@ -77,11 +83,13 @@ class Lake:
         return cls(settings.catalog_url, warehouse)
 
     def ensure_table(
-        self, identifier: str, schema: pa.Schema, bucket_by: tuple[str, ...] = (), num_buckets: int = 8
+        self, identifier: str, schema: pa.Schema, bucket_by: tuple[str, ...] = (), num_buckets: int = 8,
+        sort_by: str | None = None,
     ) -> None:
         """Creates the table, or adds columns that are new. Types are kept as `table_schema` says.
 
-        `bucket_by` partitions a new table by an Iceberg bucket of each column's value; an existing one stays as it is.
+        `bucket_by` partitions a new table by an Iceberg bucket of each column's value, `sort_by` orders the rows within
+        each file by a column of moments; an existing table stays as it is.
 
         Raises:
             SchemaMismatchError: a column exists with another type.
@@ -95,9 +103,12 @@ class Lake:
             try:
                 # One commit: a table seen without its partitions would take rows that never get a bucket.
                 with (
-                    catalog.create_table_transaction(identifier, schema, properties=COMMIT_RETRIES) as creation,
+                    catalog.create_table_transaction(identifier, schema, properties=TABLE_PROPERTIES) as creation,
                     creation.update_spec() as spec,
+                    creation.update_sort_order() as order,
                 ):
+                    if sort_by is not None:
+                        order.asc(sort_by, IdentityTransform())
                     for column in bucket_by:
                         spec.add_field(column, BucketTransform(num_buckets), f"{column}_bucket")
                 return
@@ -105,7 +116,7 @@ class Lake:
                 pass  # another process made it first; it may lack a column of ours
         for _ in range(EVOLVE_ATTEMPTS):
             try:
-                return self._evolve(self._load(identifier), schema, identifier)
+                return add_columns(self._load(identifier), schema, identifier)
             except CommitFailedException:
                 continue
         raise StateConflictError(f"others kept changing the schema of {identifier}. Try again.", table=identifier)
@@ -125,12 +136,19 @@ class Lake:
         """
         table = self._load(identifier)
         schema = table.schema().as_arrow()
+        buckets = Buckets.of(table.spec(), table.schema())
+        to_schema = partial(conform, schema=schema, where=f"table {identifier}")
         try:
             if not isinstance(data, pa.Table):
-                return self._append_dataset(identifier, data, schema, properties)
-            rows = conform(data, schema, f"table {identifier}")
+                if buckets is None:
+                    return self._append_dataset(identifier, data, schema, properties)
+                files = write_dataset(table, buckets, data, to_schema)
+                return commit(table, files, properties) if files else None
+            rows = to_schema(data)
             if rows.num_rows == 0:
                 return None
+            if buckets is not None:
+                return commit(table, write_table(table, buckets, rows), properties)
             table.append(rows, snapshot_properties=properties)
         except CommitFailedException as error:
             raise StateConflictError(
@@ -241,6 +259,18 @@ class Lake:
             )
         return _conformed(rows, schema, f"table {identifier}")
 
+    def scan_buckets(
+        self, identifier: str, row_filter: str | None = None, snapshot_id: int | None = None
+    ) -> BucketScan:
+        """The table's files by bucket, for tasks that read only their own.
+
+        Raises:
+            UnknownNameError: no such table or snapshot.
+        """
+        scan = self._scan(identifier, None, row_filter, snapshot_id)
+        condition = AlwaysTrue() if row_filter is None else parser.parse(row_filter)
+        return scan_of(self._load(identifier), identifier, scan, condition)
+
     def exists(self, identifier: str) -> bool:
         """Whether there is such a table."""
         return "." in identifier and self._connected().table_exists(identifier)
@@ -310,21 +340,6 @@ class Lake:
         require_columns(scan.projection().as_arrow(), columns, f"table {identifier}")
         return scan.select(*columns)
 
-    def _evolve(self, table: Table, schema: pa.Schema, identifier: str) -> None:
-        present = kept_schema(table.schema().as_arrow())
-        for column in schema:
-            index = present.get_field_index(column.name)
-            if index >= 0 and present.field(index).type != column.type:
-                raise SchemaMismatchError(
-                    f"table {identifier} has column {column.name!r} as {present.field(index).type}; the "
-                    f"declaration says {column.type}. Declare the old type or rename the column.",
-                    column=column.name,
-                )
-        added = [column for column in schema if present.get_field_index(column.name) < 0]
-        if added:
-            with table.update_schema() as update:
-                update.union_by_name(pa.schema(added))
-
     def _load(self, identifier: str) -> Table:
         if "." not in identifier:
             raise UnknownNameError(f"{identifier!r} names no table; expected 'namespace.name'.", table=identifier)
@@ -337,18 +352,8 @@ class Lake:
 
     def _connected(self) -> SqlCatalog:
         if self._catalog is None:
-            self._catalog = self._catalog_of_first_come()
+            self._catalog = open_catalog(CATALOG_NAME, self._properties)
         return self._catalog
-
-    def _catalog_of_first_come(self) -> SqlCatalog:
-        """The catalog, whose own tables another process may be making at this moment; then they are there next time."""
-        for _ in range(CONNECT_ATTEMPTS - 1):
-            try:
-                return SqlCatalog(CATALOG_NAME, **self._properties)
-            except DatabaseError as error:
-                if not any(sign in str(error) for sign in MADE_BY_ANOTHER):
-                    raise
-        return SqlCatalog(CATALOG_NAME, **self._properties)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_properties": self._properties, "_catalog": None}

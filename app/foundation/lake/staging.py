@@ -20,6 +20,8 @@ from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 
 from app.errors import StateConflictError
+from app.foundation.lake.buckets import Buckets
+from app.foundation.lake.clustered_write import write_table
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -63,9 +65,12 @@ def commits(table: Table) -> list[Commit]:
 
 
 def stage_rows(table: Table, identifier: str, rows: pa.Table) -> StagedRows:
-    """Writes conformed rows as data files of the table, one or more for each partition."""
+    """Writes conformed rows as data files of the table, one for each bucket in the table's order."""
     if rows.num_rows == 0:
         return StagedRows(identifier, ())
+    buckets = Buckets.of(table.spec(), table.schema())
+    if buckets is not None:
+        return StagedRows(identifier, tuple(write_table(table, buckets, rows)))
     return StagedRows(identifier, tuple(_dataframe_to_data_files(table.metadata, rows, table.io)))
 
 

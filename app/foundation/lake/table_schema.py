@@ -10,11 +10,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import MissingColumnError, SchemaMismatchError
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -75,6 +79,27 @@ def require_columns(schema: pa.Schema, columns: Sequence[str], where: str) -> No
             table=where,
             columns=missing,
         )
+
+
+def add_columns(table: Table, schema: pa.Schema, identifier: str) -> None:
+    """Adds the columns of `schema` that the table has not.
+
+    Raises:
+        SchemaMismatchError: a column exists with another type.
+    """
+    present = kept_schema(table.schema().as_arrow())
+    for column in schema:
+        index = present.get_field_index(column.name)
+        if index >= 0 and present.field(index).type != column.type:
+            raise SchemaMismatchError(
+                f"table {identifier} has column {column.name!r} as {present.field(index).type}; the "
+                f"declaration says {column.type}. Declare the old type or rename the column.",
+                column=column.name,
+            )
+    added = [column for column in schema if present.get_field_index(column.name) < 0]
+    if added:
+        with table.update_schema() as update:
+            update.union_by_name(pa.schema(added))
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, where: str) -> pa.ChunkedArray:
