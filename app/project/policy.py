@@ -62,9 +62,9 @@ ROLLOUT = RolloutPolicy(
 
 # Thresholds were chosen on January to August alone (benchmarks/bench_thresholds.py): what fires from September on is
 # found, not fitted. Weather and slow averages hang together over days, so a week holds few independent samples, and
-# seasons move temperature whatever the model does: at PSI 0.2, the usual mark, a fifth to a half of the features move in
-# nearly every week. At PSI 0.5, against the eight weeks before, 2 of 26 weeks reach 30% and never two in a row (at most
-# 23%).
+# seasons move temperature whatever the model does: at PSI 0.2, the usual mark, a fifth to a half of the features move
+# in nearly every week. At PSI 0.5, against the eight weeks before, 2 of 26 weeks reach 30% and never two in a row (at
+# most 23%).
 DRIFT = DriftPolicy(
     window=7 * DAY,
     min_psi=0.5,
@@ -79,7 +79,7 @@ RETRAIN = RetrainPolicy(
     holdout=14 * DAY,
     cooldown=28 * DAY,
     max_retrains=4,
-    # Log loss moves with the share of late flights alone: over three backtests it rises by up to .09 two weeks in a row.
+    # Log loss moves with the share of late flights alone: in three backtests it rises by up to .09 two weeks in a row.
     max_log_loss_increase=0.10,
     train_window=None,  # all history: the share of late flights comes back, last winter is worth remembering
 )
