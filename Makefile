@@ -36,18 +36,18 @@ check: env ## format, lint, types, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Each file of cluster tests gets a Ray head of its own, so that none inherits another's leftovers.
-# Training starts many processes and was not yet seen to pass in time on a loaded machine: it is in test-full.
-LONG_CLUSTER_TESTS := tests/cluster/test_training.py
-CLUSTER_TESTS := $(filter-out $(LONG_CLUSTER_TESTS), $(wildcard tests/cluster/test_*.py))
+# Each file of tests on a real Ray gets a head of its own, so that none inherits another's leftovers.
+RAY_TESTS := $(sort $(wildcard tests/cluster/test_*.py tests/e2e/test_*.py tests/gpu/test_*.py))
+# pytest ends with 5 where a file holds long tests only.
+each_file = set -e; for file in $(RAY_TESTS); do $(BIN)/python -m pytest -m $(1) $$file || test $$? -eq 5; done
 
 test: check ## checks and tests, at most 25 minutes on 2 cores
-	@set -e; for file in $(CLUSTER_TESTS); do $(BIN)/python -m pytest -m "not full" $$file; done
+	@$(call each_file,"not full")
 	$(BIN)/python -m pytest -m "not full" tests/unit tests/architecture tests/contract
 
 test-full: test ## also the long tests
-	$(BIN)/python -m pytest $(LONG_CLUSTER_TESTS)
-	$(BIN)/python -m pytest -m full
+	@$(call each_file,full)
+	$(BIN)/python -m pytest -m full tests/unit tests/architecture tests/contract || test $$? -eq 5
 
 bench-%: env
 	$(BIN)/python benchmarks/bench_$*.py $(if $(QUICK),--quick)

@@ -41,6 +41,7 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
     wait_until_gone(settings)
     os.environ.update(ray_environment(settings))
     ray.init(
+        address="local",  # never another Ray that happens to run on this machine
         num_cpus=LOCAL_NUM_CPUS,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         include_dashboard=True,

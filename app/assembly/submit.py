@@ -30,7 +30,7 @@ def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
     if not (JOBS / f"{verb}.py").exists():
         known = ", ".join(sorted(f.stem for f in JOBS.glob("*.py")))
         raise UnknownNameError(f"there is no job {verb!r}; there are: {known}.", job=verb)
-    client = _connect(address)
+    client = connect(address)
     packed = Path(PACKED)
     packed.write_text(json.dumps(code_state()))
     try:
@@ -45,7 +45,7 @@ def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
     return 0 if client.get_job_status(job_id) == JobStatus.SUCCEEDED else 1
 
 
-def _connect(address: str) -> JobSubmissionClient:
+def connect(address: str) -> JobSubmissionClient:
     """A client of the cluster, with this user's Ray token when there is one.
 
     Raises:

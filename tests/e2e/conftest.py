@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from app.settings import Settings, load_settings
 
 BINARIES = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,17 @@ def environment_of(home: Path) -> dict[str, str]:
     }
 
 
+def wait_answers(port: int) -> None:
+    """Returns once something listens on `port`."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < deadline, f"nothing listens on port {port}"
+        time.sleep(0.3)
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """One head for a module, stopped by its own process group."""
@@ -54,6 +67,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     environment = environment_of(home)
     settings = load_settings(environment, in_job=False)
     dashboard_port, gcs_port = free_port(), free_port()
+    subprocess.run([str(BINARIES / "ray"), "get-auth-token", "--generate"], capture_output=True, check=True)
     process = subprocess.Popen(
         [
             str(BINARIES / "ray"),
@@ -70,6 +84,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    wait_answers(dashboard_port)
     yield Head(f"http://127.0.0.1:{dashboard_port}", settings, environment)
     process.terminate()
     process.wait(60)

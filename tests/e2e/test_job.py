@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobStatus
 
+from app.assembly.submit import connect
 from app.clock import WallClock
 from app.foundation.state import StateDatabase
 from app.pipeline.run import LoopRunLog
 from tests.e2e.conftest import ROOT, Head
 
-START_TIMEOUT_S = 60.0
-EXCLUDED = [".venv", ".millrace", ".git"]
-
-
-def connect(head: Head) -> JobSubmissionClient:
-    """A client once the dashboard answers."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            return JobSubmissionClient(head.dashboard)
-        except ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+EXCLUDED = [".venv", ".peers", ".millrace", ".git"]
 
 
 def run_job(head: Head, entrypoint: str) -> tuple[JobStatus, str]:
     """Submits a job as `ray job submit` does, follows its log to the end, gives status and log."""
-    client = connect(head)
+    client = connect(head.dashboard)
     variables = {k: head.environment[k] for k in ("MILLRACE_HOME", "MILLRACE_HTTP_PORT")}
     job = client.submit_job(
         entrypoint=entrypoint,
@@ -45,7 +32,6 @@ def run_job(head: Head, entrypoint: str) -> tuple[JobStatus, str]:
     return client.get_job_status(job), log
 
 
-@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_the_whole_loop_as_a_submitted_job(head: Head) -> None:
     status, log = run_job(head, "python jobs/loop.py --project tests.projects.tiny:PROJECT")
@@ -67,7 +53,6 @@ def test_the_whole_loop_as_a_submitted_job(head: Head) -> None:
     assert assessment is not None and assessment["whole"]["gain"]["low"] > 0, "after the drift the loop must pay"
 
 
-@pytest.mark.full
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("project", "message"),
