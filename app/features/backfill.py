@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
-from app.features.backfill_stage import StageViews, staged_of
-from app.features.coverage import COVERAGE, Covered, Stretch, coverage_json, coverage_of, decide_backfill
-from app.features.definitions import definition_hash
+from app.features.backfill_commit import ChunkCommit, Written, view_coverage
+from app.features.backfill_stage import StageViews
+from app.features.coverage import Covered, Stretch, decide_backfill
 from app.features.ingest import CREATED
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
@@ -32,7 +32,6 @@ from app.spec.features import FeatureView
 
 CHUNK_ROWS = 4_000_000  # raw rows of one commit: what a kill costs at most, and what bounds the workers' memory
 INLINE_ROWS = 1_000_000  # fewer are computed in this process, where starting Ray tasks would take longer
-QUARANTINED = "quarantined"  # property of a quarantine's commit: the chunk whose refused rows it holds
 VersionedView = tuple[FeatureView, int]
 Note = Callable[[str], None]
 
@@ -125,12 +124,16 @@ class Backfill:
         while work := self._missing(views, start, end, raw):
             for stretch, group in work.items():
                 for chunk, num_rows in raw.chunks(self._lake, stretch, CHUNK_ROWS):
-                    stage = StageViews(self._lake, self._project, tuple(group), created)
+                    commits = [ChunkCommit(self._lake, self._project, raw, chunk, *pair) for pair in group]
+                    already = {c.view.name: raw.refused_before(c.refused) for c in commits}
+                    stage = StageViews(self._lake, self._project, tuple(group), created, already)
                     staged = self._stage(stage, raw, chunk, num_rows)
-                    for view, version in group:
-                        result = self._commit(view, version, raw, chunk, staged, created, run_id)
-                        found[view.name] = _added(found[view.name], result)
-                        rows += result.rows
+                    for commit in commits:
+                        marks = {"run_id": run_id, CREATED: created.isoformat(), "code_commit": self._code_commit}
+                        written = commit.write(staged, marks)
+                        if written is not None:
+                            found[commit.view.name] = _added(found[commit.view.name], written)
+                            rows += written.rows
                     note(
                         f"{raw.source.name} → {', '.join(v.name for v, _ in group)}: {rows:,} rows, "
                         f"to {chunk.end:%Y-%m-%d %H:%M}, {time.monotonic() - started_s:.0f} s"
@@ -155,41 +158,8 @@ class Backfill:
             return stage(self._lake.read(raw.table, columns, row_filter, raw.snapshot_id))
         return stage.in_workers(self._lake.dataset(raw.table, columns, row_filter, raw.snapshot_id))
 
-    def _commit(
-        self, view: FeatureView, version: int, raw: RawSnapshot, chunk: Stretch, staged: list[tuple[str, StagedRows]],
-        created: datetime, run_id: str,
-    ) -> MaterializeResult:
-        """Refused rows first, each chunk's once, then the view's own: a kill between the two loses none."""
-        table, quarantine = view_table(self._project, view.name, version), quarantine_table(self._project)
-        marks = {
-            "run_id": run_id, CREATED: created.isoformat(), "definition_hash": definition_hash(view),
-            "code_commit": self._code_commit, "raw_snapshot_id": str(raw.snapshot_id),
-        }
-        refused = staged_of(staged, view.name, quarantine)
-        name = f"{table} {chunk.start.isoformat()}/{chunk.end.isoformat()} {chunk.seen}@{raw.newest}"
-        if refused:
-            self._lake.commit_staged(
-                quarantine, refused, {**marks, QUARANTINED: name},
-                lambda commits: all(c.properties.get(QUARANTINED) != name for c in commits),
-            )
-        covered = [*self._coverage(view, version), Covered(chunk.start, chunk.end, raw.newest)]
-        rows = staged_of(staged, view.name, table)
-        snapshot_id = self._lake.commit_staged(
-            table, rows, {**marks, COVERAGE: coverage_json(covered)},
-            lambda commits: decide_backfill(
-                coverage_of(c.properties for c in commits), chunk.start, chunk.end, raw.newest
-            ) == [chunk],
-        )
-        done = MaterializeResult(view.name, version, chunk.start, chunk.end, 0, snapshot_id, snapshot_id is None)
-        if snapshot_id is None:
-            return done
-        return replace(
-            done, rows=sum(r.num_rows for r in rows), quarantined=sum(r.num_rows for r in refused)
-        )
-
     def _coverage(self, view: FeatureView, version: int) -> list[Covered]:
-        commits = self._lake.commits(view_table(self._project, view.name, version))
-        return coverage_of(c.properties for c in commits)
+        return view_coverage(self._lake.commits(view_table(self._project, view.name, version)))
 
     def _remember(self, result: MaterializeResult, run_id: str) -> None:
         """Notes what was done; the table's own commits, not this, say what is covered."""
@@ -203,9 +173,7 @@ class Backfill:
             )
 
 
-def _added(before: MaterializeResult, now: MaterializeResult) -> MaterializeResult:
-    if now.snapshot_id is None:
-        return before
+def _added(before: MaterializeResult, now: Written) -> MaterializeResult:
     return replace(
         before, rows=before.rows + now.rows, quarantined=before.quarantined + now.quarantined,
         snapshot_id=now.snapshot_id, already_there=False,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
@@ -15,6 +15,7 @@ from app.features.arrow_types import TIMESTAMP
 from app.features.expectations import check
 from app.features.ingest import CREATED, newest_rows
 from app.features.quarantine import quarantine_rows, quarantine_table
+from app.features.raw_snapshot import RefusedBefore
 from app.features.sources import original_errors
 from app.features.view_rows import source_frame, view_rows
 from app.features.view_tables import view_table
@@ -28,12 +29,14 @@ class StageViews:
     """Turns raw rows of one source into data files of the views' tables and of the quarantine.
 
     `views` with their versions all read that source. Where a raw row was corrected, only the newest is used.
+    `refused_before`: by view, what need not go to the quarantine again.
     """
 
     lake: Lake
     project: str
     views: tuple[tuple[FeatureView, int], ...]
     created: datetime
+    refused_before: Mapping[str, Sequence[RefusedBefore]] = field(default_factory=dict)
 
     def __call__(self, raw: pa.Table) -> list[tuple[str, StagedRows]]:
         """Staged files, each with the name of the view whose rows they are.
@@ -52,6 +55,7 @@ class StageViews:
             passed, failed = check(view_rows(view, raw, frame), view.expectations)
             rows = passed.append_column(CREATED, pa.array([self.created] * passed.num_rows, TIMESTAMP))
             results.append((view.name, view_table(self.project, view.name, version), rows))
+            failed = _not_before(failed, self.refused_before.get(view.name, ()))
             if failed.num_rows:
                 refused = quarantine_rows(failed, source.name, self.created, view.name)
                 results.append((view.name, quarantine_table(self.project), refused))
@@ -65,6 +69,15 @@ class StageViews:
 
     def _pickled(self, raw: pa.Table) -> pa.Table:
         return pa.table({"staged": pa.array([pickle.dumps(self(raw))], pa.binary())})
+
+
+def _not_before(failed: pa.Table, before: Sequence[RefusedBefore]) -> pa.Table:
+    """Refused rows without those the quarantine has."""
+    rows = pl.DataFrame(failed)
+    for b in before:
+        inside = (pl.col("available_timestamp") > b.start) & (pl.col("available_timestamp") <= b.end)
+        rows = rows.filter(~(inside & pl.col("source_created_timestamp").is_in(list(b.created))))
+    return failed if rows.height == failed.num_rows else rows.to_arrow().cast(failed.schema)
 
 
 def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -> Sequence[StagedRows]:

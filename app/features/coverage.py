@@ -86,6 +86,12 @@ def coverage_json(covered: Iterable[Covered]) -> str:
     return json.dumps([[c.start.isoformat(), c.end.isoformat(), c.sequence] for c in merged(covered)])
 
 
+def within(covered: Iterable[Covered], stretch: Stretch) -> list[Covered]:
+    """The part of a coverage that lies in a stretch."""
+    inside = (Covered(max(c.start, stretch.start), min(c.end, stretch.end), c.sequence) for c in covered)
+    return merged(c for c in inside if c.start < c.end)
+
+
 def cut(stretch: Stretch, rows_until: Mapping[datetime, int], max_rows: int) -> list[Stretch]:
     """Cuts a stretch into chunks of at most `max_rows`, as far as the counts tell moments apart.
 

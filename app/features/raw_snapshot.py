@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pyarrow as pa
 
-from app.features.coverage import Stretch, cut
+from app.features.coverage import Covered, Stretch, cut
 from app.features.ingest import CREATED, raw_table
 from app.features.sources import available_column, original_errors
 from app.foundation.lake import Lake
@@ -18,6 +18,15 @@ from app.spec.features import Source
 
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 BIN_US = 3_600_000_000  # available times are counted by the hour to find where to cut
+
+
+@dataclass(frozen=True)
+class RefusedBefore:
+    """Rows available in `(start, end]` and created at one of these times have been to the quarantine."""
+
+    start: datetime
+    end: datetime
+    created: frozenset[datetime]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,20 @@ class RawSnapshot:
         later = [c.properties.get(CREATED) for c in self.commits if c.sequence_number > seen]
         known = [moment for moment in later if moment is not None]
         return known if len(known) == self.newest - seen else None  # a commit between is no longer known
+
+    def refused_before(self, refused: list[Covered]) -> list[RefusedBefore]:
+        """The raw rows whose refused ones the quarantine has: by stretch, the created times of their commits."""
+        return [
+            RefusedBefore(
+                c.start, c.end,
+                frozenset(
+                    datetime.fromisoformat(commit.properties[CREATED])
+                    for commit in self.commits
+                    if commit.sequence_number <= c.sequence and CREATED in commit.properties
+                ),
+            )
+            for c in refused
+        ]
 
     def chunks(self, lake: Lake, stretch: Stretch, max_rows: int) -> list[tuple[Stretch, int]]:
         """The stretch in pieces of bounded size, each with the number of rows it has at most."""
