@@ -66,8 +66,9 @@ class OnlineReader:
         columns = [joined[pair] for pair, _ in self._plan.outputs]
         if not columns:
             return [dict(row) for row in entity_rows]
+        names = self._names
         return [
-            {**row, **dict(zip(self._names, values, strict=True))}
+            {**row, **dict(zip(names, values, strict=True))}
             for row, values in zip(entity_rows, zip(*columns, strict=True), strict=True)
         ]
 
@@ -146,7 +147,8 @@ def _windows(
         lambda tile: (tiles[tile.hop_us], None),
     )
     columns = []
-    for values in found.values():
+    for _, name in read.pairs:
+        values = found[name]
         plain: list[Any] = values.tolist()
         if values.dtype.kind == "f" and np.isnan(values).any():
             plain = [None if v != v else v for v in plain]

@@ -62,7 +62,7 @@ def window_features(
             head is among them.
 
     Returns:
-        By name: int64 for counts, else float64 with NaN where there is none.
+        By name, in no order: int64 for counts, else float64 with NaN where there is none.
     """
     sources: dict[int, tuple[Tiles, np.ndarray | None]] = {}
     tile_layouts = {tile.hop_us: tile for tile in layout.tiles}
@@ -73,7 +73,7 @@ def window_features(
         cells = window_cells(group, *sources[group.hop_us], entity, moments)
         for name, function, places in group.features:
             features[name] = finish(function, [cells[:, place] for place in places])
-    return {a.name: features[a.name] for a in aggregations}
+    return features
 
 
 def window_cells(
@@ -108,8 +108,8 @@ def fold_tiles(
     low = int(tiles.index.min())
     span = int(tiles.index.max()) - low + 2
     positions = tiles.entity * span + (tiles.index - low)
-    begin = np.searchsorted(positions, entity * span + np.clip(first - low, 0, span - 1))
-    stop = np.searchsorted(positions, entity * span + np.clip(end - low, 0, span - 1))
+    begin = np.searchsorted(positions, entity * span + np.minimum(np.maximum(first - low, 0), span - 1))
+    stop = np.searchsorted(positions, entity * span + np.minimum(np.maximum(end - low, 0), span - 1))
     width = int((stop - begin).max())
     if width == 0:
         return result

@@ -38,7 +38,7 @@ def merge(key: str, state: bytes | None, rows: Iterable[LatestRow]) -> bytes:
 def newest(state: bytes, at_us: int) -> tuple[int, bytes] | None:
     """Event time and values of the best row known at a moment: greatest event, then created."""
     count, event_us, available_us, _, key_length, values_length = _FIRST.unpack_from(state)
-    start = _COUNT.size + count * _ROW.size
+    start: int = _COUNT.size + count * _ROW.size
     place = 0
     while event_us > at_us or available_us > at_us:
         start += key_length + values_length

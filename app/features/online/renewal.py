@@ -101,7 +101,7 @@ class Renewing:
             self._tiles(tile, old, entity, available, values, newest)
             for tile, old in zip(self._layout.tiles, self._old.tiles, strict=True)
         )
-        states = pack_states(TileStates(newest, tiles))
+        states = pack_states(self._layout, TileStates(newest, tiles))
         widest = max(tile.hop_us for tile in self._layout.tiles)
         before = self._old.newest_us
         moved_on = (before != NOTHING) & (tile_index(newest, widest) > tile_index(np.maximum(before, -(2**62)), widest))
