@@ -9,6 +9,7 @@
     │   └── TimestampError           a timestamp cannot be read
     ├── UnknownNameError             no view, feature, version, table or key of that name
     ├── FeatureStoreError            a read, write or definition the feature store refuses
+    │   ├── AccessDeniedError        the project's access policy does not let this principal do it
     │   └── StoreUnavailableError    a store that cannot be reached, read or written
     ├── TrainingError                a run that cannot start or must stop
     ├── ModelError                   an artefact that cannot be exported, loaded or served
@@ -78,6 +79,11 @@ class UnknownNameError(MillraceError):
 class FeatureStoreError(MillraceError):
     code = "feature_store_refused"
     http_status = 409
+
+
+class AccessDeniedError(FeatureStoreError):
+    code = "access_denied"
+    http_status = 403
 
 
 class StoreUnavailableError(FeatureStoreError):

@@ -10,11 +10,13 @@
 | MILLRACE_MLFLOW_URL | MLflow tracking URI | SQLite in the home |
 | MILLRACE_HTTP_PORT | port of the Serve application | 8000 |
 | MILLRACE_HTTP_HOST | address that local clients use to reach it | 127.0.0.1 |
+| MILLRACE_PRINCIPAL | who asks, for access policies and the audit trail | the operating system's user |
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ class Settings:
     mlflow_url: str
     http_host: str
     http_port: int
+    principal: str
 
     @property
     def http_url(self) -> str:
@@ -94,4 +97,13 @@ def load_settings(environment: Mapping[str, str] | None = None, *, in_job: bool 
         mlflow_url=env.get("MILLRACE_MLFLOW_URL", f"sqlite:///{home}/mlflow.db"),
         http_host=env.get("MILLRACE_HTTP_HOST", "127.0.0.1"),
         http_port=int(port),
+        principal=env.get("MILLRACE_PRINCIPAL") or _os_user(),
     )
+
+
+def _os_user() -> str:
+    """The user the process runs as, by the system's own list: not by `USER`, which anybody can set."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a number that has no name
+        return f"uid-{os.getuid()}"

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from types import CodeType
+from typing import Any, cast
 
 from app.errors import FeatureStoreError
 from app.spec.features import Aggregation, DatasetFunction, FeatureView, Field
@@ -25,7 +26,7 @@ def definition(view: FeatureView) -> dict[str, Any]:
         "fields": [[f.name, f.dtype] for f in view.fields],
         "aggregations": [[a.column, a.function, a.window // US, a.hop // US] for a in view.aggregations],
         "ttl_us": None if view.ttl is None else view.ttl // US,
-        "transform": None if view.transform is None else _code(view.transform),
+        "transform": None if view.transform is None else code_of(view.transform),
         "source": {
             "name": source.name,
             "reader": _reader(source.reader),
@@ -46,7 +47,10 @@ def definition_hash(view: FeatureView) -> str:
 
 
 def earlier(view: FeatureView, kept: dict[str, Any]) -> FeatureView:
-    """The view as an earlier version defined what it holds: fields, windows and TTL. It has no transform to run.
+    """The view as an earlier version defined it: fields, windows and TTL.
+
+    Its transform is kept when the declared code is still the same. Else the version can be read, and its transform says
+    so when rows are to be written.
 
     Raises:
         FeatureStoreError: that version was joined by other keys.
@@ -56,27 +60,87 @@ def earlier(view: FeatureView, kept: dict[str, Any]) -> FeatureView:
             f"that version of feature view {view.name!r} has the join keys {kept['join_keys']}, the declared one "
             f"{list(view.join_keys)}. Declare a view with the old keys to read it.", view=view.name,
         )
+    now = definition(view)
+    writable = all(kept[part] == now[part] for part in ("transform", "source"))
     return replace(
         view,
-        fields=tuple(Field(name, dtype) for name, dtype in kept["fields"]),
-        aggregations=tuple(
-            Aggregation(column, function, window * US, hop * US)
-            for column, function, window, hop in kept["aggregations"]
-        ),
+        fields=tuple(Field(name, dtype, pii=_is_personal(view, name)) for name, dtype in kept["fields"]),
+        aggregations=kept_aggregations(kept),
         ttl=None if kept["ttl_us"] is None else kept["ttl_us"] * US,
-        transform=None,
+        transform=view.transform if writable else partial(refuse_lost_transform, view.name),
     )
 
 
-def _code(function: Callable[..., Any]) -> str:
-    """Source text of a function; with its arguments for a `partial`; its byte code where there is no text."""
+def kept_aggregations(kept: dict[str, Any]) -> tuple[Aggregation, ...]:
+    """The windows that a definition names."""
+    return tuple(
+        Aggregation(column, function, window * US, hop * US) for column, function, window, hop in kept["aggregations"]
+    )
+
+
+def kept_features(kept: dict[str, Any]) -> tuple[Field, ...]:
+    """What a reader of that version gets, with types."""
+    fields = tuple(Field(name, dtype) for name, dtype in kept["fields"])
+    return FeatureView("", (), cast(Any, None), fields, kept_aggregations(kept)).feature_fields
+
+
+def refuse_lost_transform(view: str, _rows: Any = None) -> Any:
+    """Stands for code that is no longer there.
+
+    Raises:
+        FeatureStoreError: always.
+    """
+    raise FeatureStoreError(
+        f"no rows can be written to this version of feature view {view!r}: its transform or source is not what the "
+        "project declares now. Its rows can be read. To write, put the old code back and apply, or roll forward.",
+        view=view,
+    )
+
+
+def require_writable(view: FeatureView) -> None:
+    """Passes when the view's transform is at hand.
+
+    Raises:
+        FeatureStoreError: the view is an earlier version whose code is gone.
+    """
+    if isinstance(view.transform, partial) and view.transform.func is refuse_lost_transform:
+        refuse_lost_transform(view.name)
+
+
+def _is_personal(view: FeatureView, name: str) -> bool:
+    """A field that the declared view no longer has counts as personal when anything in the view does."""
+    marks = {f.name: f.pii for f in view.fields}
+    return marks.get(name, any(marks.values()))
+
+
+def code_of(function: Callable[..., Any]) -> str:
+    """Source text of a function with what it was given: a `partial`'s arguments, defaults and captured constants.
+
+    Its byte code where there is no text. What it calls or reads elsewhere in its module is not part of it.
+    """
     if isinstance(function, partial):
-        return f"{_code(function.func)} {function.args!r} {sorted(function.keywords.items())!r}"
+        return f"{code_of(function.func)} {function.args!r} {sorted(function.keywords.items())!r}"
+    code = getattr(function, "__code__", None)
     try:
-        return inspect.getsource(function)
+        text = inspect.getsource(function)
     except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        return f"{function.__module__}.{function.__qualname__}" if code is None else code.co_code.hex()
+        text = f"{function.__module__}.{function.__qualname__}" if code is None else _byte_code(code)
+    cells = getattr(function, "__closure__", None) or ()
+    captured = {
+        name: cell.cell_contents
+        for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=True)
+        if isinstance(cell.cell_contents, CONSTANTS)
+    }
+    return f"{text}# with {captured!r}\n" if captured else text
+
+
+CONSTANTS = (str, int, float, bool, tuple, frozenset, timedelta, type(None))
+
+
+def _byte_code(code: CodeType) -> str:
+    """Instructions, names and constants; instructions alone are the same for `x * 2` and `x * 3`."""
+    constants = [_byte_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names!r} {constants!r}"
 
 
 def _reader(reader: Any) -> str:

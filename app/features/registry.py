@@ -1,98 +1,135 @@
-"""Versions of feature views: a change of meaning is a new version with a table of its own."""
+"""Registered definitions of one project: their versions, which is active, who changed what.
+
+A change of meaning is a new version, with a table of its own where it is a view. Every change of the registry is one
+transaction that begins by taking the next revision: of two that start from the same one, the second is refused.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 
-import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from app.errors import FeatureStoreError, UnknownNameError
-from app.features.definitions import definition, definition_hash, earlier
+from app.errors import FeatureStoreError, StateConflictError, UnknownNameError
+from app.features.declared import KIND_NAMES, Declared, Key, Kind, declared
+from app.features.definitions import definition_hash, earlier
+from app.features.registry_plan import Change, KeptVersion, Plan, decide_changes
+from app.features.registry_tables import RegistryTables
 from app.foundation.state import StateDatabase
-from app.foundation.state import models as m
 from app.spec import Project
 from app.spec.features import FeatureView, OnDemandFeatureView
 
 
-@dataclass(frozen=True)
-class Change:
-    """What `apply` would do to a view. `parts`: what of its meaning changed. `affects`: services that read it."""
-
-    view: str
-    action: str  # "new" or "new version"
-    version: int
-    parts: tuple[str, ...] = ()
-    affects: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        changed = f" ({', '.join(self.parts)} changed)" if self.parts else ""
-        readers = f"; read by {', '.join(self.affects)}" if self.affects else ""
-        return f"{self.view}: {self.action}, version {self.version}{changed}{readers}"
-
-
 class ViewRegistry:
-    """The registered versions of one project's views. The active one is read and written by default."""
+    """The registry of one project.
 
-    def __init__(self, database: StateDatabase, project: Project) -> None:
-        self._database = database
+    The active version of a view is kept as this process first saw it, so that what a model is served does not change
+    under it; `refresh`, and the changes made through this object, look again.
+    """
+
+    def __init__(self, database: StateDatabase, project: Project, principal: str = "unknown") -> None:
+        self.tables = RegistryTables(database, project.name, principal)
         self._project = project
         self._active: dict[str, int] = {}
         self._views: dict[tuple[str, int], FeatureView] = {}
 
-    def plan(self) -> list[Change]:
-        """What `apply` would change; empty when nothing would."""
-        changes = []
-        for view in self._project.views:
-            kept = self.versions(view.name)
-            if not kept:
-                changes.append(Change(view.name, "new", 1))
-            elif not any(v.active and v.definition_hash == definition_hash(view) for v in kept):
-                changes.append(self._changed(view, kept))
-        return changes
+    def refresh(self) -> None:
+        """Forgets which versions were active; the next read looks again."""
+        self._active.clear()
 
-    def apply(self) -> list[Change]:
-        """Registers what `plan` shows, in one transaction, and gives it back.
+    def declared(self) -> dict[Key, Declared]:
+        """What the project declares."""
+        return declared(self._project)
+
+    def plan(self) -> Plan:
+        """What `apply` would change; empty when nothing would."""
+        revision = self.tables.revision()
+        changes, held = decide_changes(self.declared(), self.tables.kept())
+        return Plan(changes, revision, held)
+
+    def apply(self, plan: Plan) -> list[Change]:
+        """Registers what `plan` shows, in one transaction, and gives what was done.
 
         A definition that an earlier version had makes that version active again.
+
+        Raises:
+            StateConflictError: somebody else changed the registry since the plan was made, and to something else.
         """
-        changes = self.plan()
-        with self._database.session() as session:
-            for change in changes:
-                view = self._declared(change.view)
-                for kept in session.scalars(self._of(view.name)):
-                    kept.active = kept.version == change.version
-                if session.get(m.FeatureViewVersion, (self._project.name, view.name, change.version)) is None:
-                    session.add(
-                        m.FeatureViewVersion(
-                            project=self._project.name, view=view.name, version=change.version,
-                            definition_hash=definition_hash(view), definition=definition(view),
-                            created_at=datetime.now(UTC), active=True,
-                        )
-                    )
-        self._active.clear()
-        return changes
+        wanted = self.declared()
+
+        def register(session: Session, now: datetime) -> None:
+            for change in plan:
+                self.tables.register(session, wanted[(change.kind, change.name)], change.version, now)
+
+        try:
+            self.tables.change(plan.revision, [str(change) for change in plan], register)
+        except StateConflictError:
+            if self.plan():
+                raise
+            return []  # somebody else applied the same declarations a moment earlier
+        finally:
+            self.refresh()
+        return list(plan)
 
     def rollback(self, view: str, version: int) -> None:
-        """Makes an earlier version the active one.
+        """Makes an earlier version of a view the active one; `apply` keeps it so until the declaration changes again.
 
         Raises:
             UnknownNameError: there is no such version.
+            FeatureStoreError: the view was deleted or is no stored view.
+            StateConflictError: somebody else changed the registry meanwhile.
         """
-        self._kept(view, version)
-        with self._database.session() as session:
-            for kept in session.scalars(self._of(view)):
-                kept.active = kept.version == version
-        self._active.clear()
+        revision = self.tables.revision()
+        now_declared = self._declared(view)
+        chosen = self.version("view", view, version)
+        if self.tables.kept()[("view", view)].active is None:
+            raise FeatureStoreError(f"feature view {view!r} was deleted; apply its declaration again first.", view=view)
+        declared_hash = definition_hash(now_declared)
+        held = None if chosen.definition_hash == declared_hash else declared_hash
 
-    def active(self, view: str) -> int:
-        """The active version, as first seen by this process: what it serves does not change under a model.
+        def activate(session: Session, now: datetime) -> None:
+            self.tables.activate(session, "view", view, version)
+            told = self.tables.told(session, "view", view, now)
+            told.held_hash = held
+
+        self.tables.change(revision, [f"{view}: rolled back to version {version}"], activate)
+        self.refresh()
+
+    def delete(self, kind: Kind, name: str, refuse_if_used: Callable[[], None]) -> None:
+        """Takes a definition out of use; its versions and rows stay, and its next version gets the next number.
+
+        Args:
+            kind: what it is.
+            name: how it is called.
+            refuse_if_used: raises when something uses it; asked when nobody else can change the registry any more.
 
         Raises:
-            FeatureStoreError: the view has not been registered.
+            UnknownNameError: nothing of that name is registered.
+            StateConflictError: somebody else changed the registry meanwhile.
+        """
+        revision = self.tables.revision()
+        known = self.tables.kept().get((kind, name))
+        if known is None or known.active is None:
+            raise UnknownNameError(f"there is no registered {KIND_NAMES[kind]} {name!r} to delete.", name=name)
+
+        def take_out(session: Session, now: datetime) -> None:
+            refuse_if_used()
+            self.tables.activate(session, kind, name, None)
+            told = self.tables.told(session, kind, name, now)
+            told.deleted_at, told.held_hash = now, None
+
+        self.tables.change(revision, [f"{KIND_NAMES[kind]} {name}: deleted"], take_out)
+        self.refresh()
+
+    def active(self, view: str) -> int:
+        """The active version, as first seen by this process.
+
+        Raises:
+            FeatureStoreError: the view has not been registered, or was deleted.
         """
         if view not in self._active:
-            versions = [v.version for v in self.versions(view) if v.active]
+            versions = [v.version for v in self.versions("view", view) if v.active]
             if not versions:
                 raise FeatureStoreError(
                     f"feature view {view!r} of project {self._project.name!r} is not registered. Run store.apply() "
@@ -111,48 +148,36 @@ class ViewRegistry:
         view = self._declared(name)
         number = self.active(name) if version is None else version
         if (name, number) not in self._views:
-            kept = self._kept(name, number)
+            kept = self.version("view", name, number)
             same = kept.definition_hash == definition_hash(view)
             self._views[(name, number)] = view if same else earlier(view, kept.definition)
         return self._views[(name, number)], number
 
-    def versions(self, view: str) -> list[m.FeatureViewVersion]:
-        """All versions of a view, oldest first."""
-        with self._database.session() as session:
-            return list(session.scalars(self._of(view)))
+    def versions(self, kind: Kind, name: str) -> tuple[KeptVersion, ...]:
+        """All versions of a definition, oldest first; none when it was never registered."""
+        known = self.tables.kept().get((kind, name))
+        return () if known is None else known.versions
 
-    def _changed(self, view: FeatureView, kept: list[m.FeatureViewVersion]) -> Change:
-        now = definition(view)
-        active = next((v for v in kept if v.active), kept[-1])
-        parts = tuple(key for key in now if now[key] != active.definition.get(key))
-        same = [v.version for v in kept if v.definition_hash == definition_hash(view)]
-        services = {model.service for model in (self._project.model, self._project.baseline)}
-        readers = {s.name for s in services if any(name == view.name for name, _ in self._project.expand(s))}
-        action = "back to an earlier version" if same else "new version"
-        number = same[-1] if same else kept[-1].version + 1
-        return Change(view.name, action, number, parts, tuple(sorted(readers)))
+    def version(self, kind: Kind, name: str, version: int) -> KeptVersion:
+        """One version of a definition.
+
+        Raises:
+            UnknownNameError: there is no such version.
+        """
+        versions = self.versions(kind, name)
+        for kept in versions:
+            if kept.version == version:
+                return kept
+        known = ", ".join(str(v.version) for v in versions) or "none"
+        raise UnknownNameError(
+            f"{KIND_NAMES[kind]} {name!r} has no version {version}; it has: {known}.", name=name, version=version
+        )
 
     def _declared(self, name: str) -> FeatureView:
         view = self._project.view(name)
         if isinstance(view, OnDemandFeatureView):
             raise FeatureStoreError(
-                f"{name!r} is an on-demand view: it is computed when asked and has no versions or rows.", view=name
+                f"{name!r} is an on-demand view: it is computed when asked, by the code the project declares, and has "
+                "no rows.", view=name,
             )
         return view
-
-    def _kept(self, view: str, version: int) -> m.FeatureViewVersion:
-        for kept in self.versions(view):
-            if kept.version == version:
-                return kept
-        known = ", ".join(str(v.version) for v in self.versions(view)) or "none"
-        raise UnknownNameError(
-            f"feature view {view!r} has no version {version}; it has: {known}.", view=view, version=version
-        )
-
-    def _of(self, view: str) -> sa.Select[m.FeatureViewVersion]:
-        table = m.FeatureViewVersion
-        return (
-            sa.select(table)
-            .where(table.project == self._project.name, table.view == view)
-            .order_by(table.version)
-        )

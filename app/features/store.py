@@ -7,20 +7,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
-import polars as pl
 import pyarrow as pa
 
 from app.errors import FeatureStoreError, UnknownNameError
+from app.features.access import require, require_ingest, require_read
 from app.features.backfill import Backfill, MaterializeResult
+from app.features.definitions import require_writable
 from app.features.expectations import REASON, check
+from app.features.governed import GovernedDefinitions
 from app.features.historical import EVENT, HistoricalFeatures, as_table, read_historical
 from app.features.ingest import IngestResult, ingest
 from app.features.online import Batch, open_store
+from app.features.online_load import OnlineLoads, Rollback
 from app.features.online_read import OnlineReader, online_table
-from app.features.push import PushResult, Rows, checked, newest_for_online, online_batch, stamped_view_rows
+from app.features.push import PushResult, Rows, checked, online_batch, stamped_view_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
 from app.features.references import ReadPlan, ViewRead, plan_read
-from app.features.registry import Change, ViewRegistry
 from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_rows import source_frame
 from app.features.view_tables import ensure_view_table, view_table
@@ -36,73 +38,63 @@ Target = Literal["online", "offline", "online_and_offline"]
 Features = Sequence[str] | FeatureService
 
 
-class FeatureStore:
+class FeatureStore(GovernedDefinitions):
     """Features of one project.
 
-    Moments without a zone are UTC. Ranges of backfills are of the time at which rows became *available*.
+    Moments without a zone are UTC. Ranges of backfills are of the time at which rows became *available*. What the
+    project's access policy does not let `principal` do raises `AccessDeniedError` and is kept in the audit trail.
     """
 
-    def __init__(self, project: Project, settings: Settings) -> None:
-        self.project = project
-        self.lake = Lake.open(settings)
-        self._database = StateDatabase.open(settings.state_url)
-        self._registry = ViewRegistry(self._database, project)
+    def __init__(self, project: Project, settings: Settings, principal: str | None = None) -> None:
+        database = StateDatabase.open(settings.state_url)
+        super().__init__(project, Lake.open(settings), database, principal or settings.principal)
         self._online = open_store(settings.online_url)
-        self._backfill = Backfill(project.name, self.lake, self._database)
-        self._plans: dict[tuple[Any, ...], ReadPlan] = {}
-        self._readers: dict[tuple[Any, ...], OnlineReader] = {}
+        self._loads = OnlineLoads(project.name, self.lake, database, self._online)
+        self._backfill = Backfill(project.name, self.lake, database)
 
     @classmethod
-    def open(cls, project_ref: str, settings: Settings | None = None) -> FeatureStore:
+    def open(
+        cls, project_ref: str, settings: Settings | None = None, principal: str | None = None
+    ) -> FeatureStore:
         """The store of the project at `module:ATTRIBUTE`.
+
+        Args:
+            project_ref: where the project is.
+            settings: where everything lives (default: from the environment).
+            principal: who asks (default: the settings').
 
         Raises:
             ProjectError: the project cannot be loaded.
         """
-        return cls(load_project(project_ref), settings or load_settings())
+        return cls(load_project(project_ref), settings or load_settings(), principal)
 
-    def plan(self) -> list[Change]:
-        """What `apply` would change and which services read it; empty when nothing would."""
-        return self._registry.plan()
+    def rollback(self, view: str, version: int) -> Rollback:
+        """Makes an earlier version of a view the one that is read by default, online and for training sets.
 
-    def apply(self) -> list[Change]:
-        """Registers the declared views; a change of meaning becomes a new version with a table of its own."""
-        self._plans.clear()
-        self._readers.clear()
-        return self._registry.apply()
+        The online store gets what the version's table holds before the first reader can see it. A store that is open
+        elsewhere stays with the version it first saw until its `refresh`.
 
-    def rollback(self, view: str, version: int) -> None:
-        """Makes an earlier version of a view the one that is read by default."""
-        self._plans.clear()
-        self._readers.clear()
+        Raises:
+            UnknownNameError: there is no such view or version.
+            FeatureStoreError: the version has no rows, or the view was deleted.
+            AccessDeniedError: the principal may not.
+            StateConflictError: somebody else changed the registry meanwhile.
+        """
+        self.kind_of(view, "view")
+        self.refresh()
+        before, from_version = self._registry.view(view)
+        target, _ = self._registry.view(view, version)
+        require(self._access, "apply", before)
+        filled = self._loads.fill_for_rollback(target, version, from_version)
         self._registry.rollback(view, version)
-
-    def versions(self, view: str) -> list[dict[str, Any]]:
-        """All versions of a view, oldest first."""
-        self.project.view(view)
-        return [
-            {
-                "version": v.version, "active": v.active, "created_at": v.created_at,
-                "definition_hash": v.definition_hash, "definition": v.definition,
-            }
-            for v in self._registry.versions(view)
-        ]
-
-    def describe(self, view: str) -> dict[str, Any]:
-        """What a view is, who owns it, what has been materialised."""
-        declared, version = self._registry.view(view)
-        table = view_table(self.project.name, view, version)
-        exists = self.lake.exists(table)
-        return {
-            "view": view, "version": version, "description": declared.description, "owner": declared.owner,
-            "join_keys": list(declared.join_keys), "source": declared.source.name, "ttl": declared.ttl,
-            "features": {f.name: f.dtype for f in declared.feature_fields}, "table": table,
-            "snapshot_id": self.lake.current_snapshot_id(table) if exists else None,
-        }
+        self.refresh()
+        return filled
 
     def ingest(self, run_id: str | None = None) -> list[IngestResult]:
         """Reads every source of the project into its raw table."""
         run_id = run_id or uuid4().hex
+        for source in self.project.sources:
+            require_ingest(self._access, source)
         return [ingest(source, self.project.name, self.lake, run_id) for source in self.project.sources]
 
     def materialize(
@@ -122,14 +114,14 @@ class FeatureStore:
         start, end = _utc(start), _utc(end)
         if end <= start:
             raise FeatureStoreError(f"cannot materialise from {start} to {end}: the end must be later than the start.")
-        return self._backfill.materialize(self._chosen(views), start, end, run_id or uuid4().hex, note)
+        return self._backfill.materialize(self._writable(views), start, end, run_id or uuid4().hex, note)
 
     def materialize_incremental(
         self, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None,
         note: Callable[[str], None] | None = None,
     ) -> list[MaterializeResult]:
         """Backfills from where the last backfill ended, with rows of before that were ingested late."""
-        return self._backfill.materialize_incremental(self._chosen(views), _utc(end), run_id or uuid4().hex, note)
+        return self._backfill.materialize_incremental(self._writable(views), _utc(end), run_id or uuid4().hex, note)
 
     def quarantine(self, source: str | None = None, view: str | None = None) -> pa.Table:
         """Rows that broke an expectation of a source or view, as JSON with the reason, oldest first."""
@@ -137,7 +129,8 @@ class FeatureStore:
 
     def statistics(self, view: str) -> ViewStatistics | None:
         """What the view's table holds now; `None` when it was never materialised."""
-        declared, version = self._registry.view(view)
+        declared, version = self._stored(view)
+        require(self._access, "read", declared)
         return view_statistics(self.lake, self._database, declared, view_table(self.project.name, view, version))
 
     def sweep(self, older_than: timedelta = DEFAULT_AGE) -> list[SweepResult]:
@@ -145,7 +138,9 @@ class FeatureStore:
 
         Raises:
             FeatureStoreError: a limit so short that a write in flight could lose its files.
+            AccessDeniedError: the principal may not materialise everything.
         """
+        self._access.require("materialize", f"project {self.project.name!r}")
         return [self.lake.sweep_orphans(table, older_than) for table in self.lake.tables(self.project.name)]
 
     def get_historical_features(
@@ -195,7 +190,7 @@ class FeatureStore:
         Raises:
             DataError: a column is missing or of another type; nothing is taken.
         """
-        declared, version = self._registry.view(view)
+        declared, version = self._stored(view)
         return self._push(declared.source, [(declared, version)], rows, to)
 
     def push_source(self, source_name: str, rows: Rows, to: Target = "online") -> PushResult:
@@ -211,26 +206,23 @@ class FeatureStore:
                 f"project {self.project.name!r} has no source {source_name!r}; it has: {', '.join(sources)}.",
                 source=source_name,
             )
-        views = [self._registry.view(v.name) for v in self.project.views if v.source.name == source_name]
+        views = [self._stored(v.name) for v in self.project.views if v.source.name == source_name]
         return self._push(sources[source_name], views, rows, to)
 
     def load_online(self, until: datetime, views: Sequence[str] | None = None) -> dict[str, int]:
         """Fills the online store from the views' tables with what was available by `until`; gives rows by view."""
-        until = _utc(until)
-        counts = {}
-        for view, version in self._chosen(views):
-            table = view_table(self.project.name, view.name, version)
-            online = online_table(self.project.name, ViewRead(view.name, view, version, ()))
-            rows = pl.DataFrame(self.lake.read(table, row_filter=f"available_timestamp <= '{until.isoformat()}'"))
-            newest = newest_for_online(view, rows, until)
-            self._online.put([online_batch(online, view, newest.to_arrow())], replace=True)
-            counts[view.name] = newest.height
-        return counts
+        chosen = self._chosen(views)
+        for view, _ in chosen:
+            require(self._access, "materialize", view)
+        return {view.name: self._loads.load(view, version, _utc(until)) for view, version in chosen}
 
     def _push(
         self, source: Source, views: Sequence[tuple[FeatureView, int]], rows: Rows, to: Target
     ) -> PushResult:
         created = datetime.now(UTC)
+        for view, _ in views:
+            require(self._access, "push", view)
+            require_writable(view)
         raw, failed, result = checked(source, rows, created)
         refused = [quarantine_rows(failed, source.name, created)]
         frame = source_frame(source, raw)
@@ -255,12 +247,29 @@ class FeatureStore:
 
     def _chosen(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
         names = [v.name for v in self.project.views] if views is None else views
-        return [self._registry.view(name) for name in names]
+        return [self._stored(name) for name in names]
+
+    def _stored(self, reference: str) -> tuple[FeatureView, int]:
+        """The stored view and version that `view` or `view@v2` names."""
+        name, separator, version = reference.partition("@v")
+        self.kind_of(name, "view")
+        return self._registry.view(name, int(version) if separator and version.isdigit() else None)
+
+    def _writable(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
+        """The chosen views, all of which may and can be materialised."""
+        chosen = self._chosen(views)
+        for view, _ in chosen:
+            require(self._access, "materialize", view)
+            require_writable(view)
+        return chosen
 
     def _plan(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> ReadPlan:
+        """What to read, looked up and allowed once for each way of asking."""
         key = _plan_key(features, full_feature_names, given)
         if key not in self._plans:
-            self._plans[key] = plan_read(self.project, self._registry, features, given, full_feature_names)
+            plan = plan_read(self.project, self._registry, features, given, full_feature_names)
+            require_read(self._access, plan)
+            self._plans[key] = plan
         return self._plans[key]
 
     def _reader(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> OnlineReader:

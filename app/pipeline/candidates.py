@@ -12,6 +12,7 @@ import pyarrow as pa
 from app.evaluation.bootstrap import with_intervals
 from app.evaluation.gates import Evaluation, Verdict, judge
 from app.features.training_set import TrainingSet
+from app.features.uses import record_model_use
 from app.foundation.lineage import provenance
 from app.models.artefact import ServableModel
 from app.pipeline.run import Output
@@ -96,6 +97,9 @@ def register(session: Session, candidate: Candidate, train_rows: TrainingSet, fr
             "frozen": frozen.manifest,
             "record": candidate.run_record,
         },
+    )
+    record_model_use(
+        session.database, session.project, session.project.name, version, train_rows.manifest, session.run_id
     )
     _keep_reference(session, version, frozen, candidate.scores)
     return version

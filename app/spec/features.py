@@ -24,7 +24,7 @@ AggregationFunction = Literal["sum", "count", "mean", "min", "max", "std", "last
 
 @dataclass(frozen=True)
 class Field:
-    """One column: `dtype` is its logical type; `pii` columns need a role to be read.
+    """One column: `dtype` is its logical type; `pii` columns (personal data) need the right `read_pii` to be read.
 
     A `uuid` is kept as its text, lower case with hyphens. Lists are features, not keys.
     """
@@ -43,7 +43,7 @@ class Entity:
     join_keys: tuple[str, ...]
     description: str = ""
     owner: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ class Source:
     expectations: tuple[Expectation, ...] = ()
     description: str = ""
     owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class FeatureView:
     ttl: timedelta | None = None
     description: str = ""
     owner: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     expectations: tuple[Expectation, ...] = ()
     num_buckets: int = 8
 
@@ -213,10 +214,14 @@ class FeatureView:
 
     @property
     def feature_fields(self) -> tuple[Field, ...]:
-        """What a reader of the view gets: windows when there are any, else the fields."""
+        """What a reader of the view gets: windows when there are any, else the fields. A window over `pii` is `pii`."""
         if not self.aggregations:
             return self.fields
-        return tuple(Field(a.name, "int64" if a.function == "count" else "float64") for a in self.aggregations)
+        personal = {f.name for f in self.fields if f.pii}
+        return tuple(
+            Field(a.name, "int64" if a.function == "count" else "float64", pii=a.column in personal)
+            for a in self.aggregations
+        )
 
 
 @dataclass(frozen=True)
@@ -233,6 +238,7 @@ class OnDemandFeatureView:
     function: Callable[[pd.DataFrame], pd.DataFrame]
     description: str = ""
     owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -246,3 +252,4 @@ class FeatureService:
     features: tuple[str, ...]
     description: str = ""
     owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)

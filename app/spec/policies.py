@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+AccessAction = Literal["apply", "materialize", "read", "read_pii", "push", "delete"]
 MetricMeasure = Literal["error_rate", "log_loss_difference", "score_mean_shift", "missing_share"]
 
 
@@ -107,11 +109,33 @@ class RetrainPolicy:
 
 
 @dataclass(frozen=True)
+class Role:
+    """What `principals` may do with the features of `views`; `"*"` among either means all.
+
+    `apply`: register definitions, roll back. `materialize`: ingest, backfill, load the online store. `read`: historical
+    and online features. `read_pii`: fields declared `pii`, beside `read`. `push`: rows from outside. `delete`: take a
+    definition out of the registry. A role with `tags` covers only views that carry all of them.
+    """
+
+    name: str
+    principals: tuple[str, ...]
+    actions: tuple[AccessAction, ...]
+    views: tuple[str, ...] = ("*",)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
 class AccessPolicy:
-    """Who may read PII and who may change things. Empty: everybody who reaches the store."""
+    """Who may read and who may change features. Empty: everybody who reaches the store.
+
+    With `roles`, only what some role of the principal allows is allowed. The two lists are short forms: `pii_readers`
+    alone may read personal data, `writers` alone may apply, materialise, push and delete; whoever a list names needs no
+    role for it.
+    """
 
     pii_readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
 
 
 @dataclass(frozen=True)

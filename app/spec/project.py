@@ -35,6 +35,7 @@ class Project:
     drift: DriftPolicy = DriftPolicy()
     retrain: RetrainPolicy = RetrainPolicy()
     access: AccessPolicy = AccessPolicy()
+    services: tuple[FeatureService, ...] = ()  # further ones, beside those of the models
     description: str = ""
     owner: str = ""
 
@@ -44,8 +45,11 @@ class Project:
         _check_sources(self)
         for view in self.views:
             _check_view(view)
-        for model in (self.model, self.baseline):
-            self.expand(model.service)
+        _check_same_entities(self.views)
+        _check_unique("feature service", [s.name for s in self.all_services])
+        for service in self.all_services:
+            self.expand(service)
+        _check_access(self)
 
     @property
     def all_views(self) -> tuple[FeatureView | OnDemandFeatureView, ...]:
@@ -56,6 +60,11 @@ class Project:
     def entities(self) -> tuple[Entity, ...]:
         """Every entity of the views, each once."""
         return tuple({e.name: e for v in self.views for e in v.entities}.values())
+
+    @property
+    def all_services(self) -> tuple[FeatureService, ...]:
+        """The services of the models and the further ones, each once."""
+        return tuple(dict.fromkeys([self.model.service, self.baseline.service, *self.services]))
 
     @property
     def service(self) -> FeatureService:
@@ -129,6 +138,31 @@ def _check_unique(kind: str, names: Iterable[str]) -> None:
         if name in seen:
             raise ProjectError(f"{kind} {name!r} is declared twice; names must differ.", name=name)
         seen.add(name)
+
+
+def _check_same_entities(views: Iterable[FeatureView]) -> None:
+    seen: dict[str, Entity] = {}
+    for entity in (e for view in views for e in view.entities):
+        first = seen.setdefault(entity.name, entity)
+        if first != entity:
+            raise ProjectError(
+                f"entity {entity.name!r} is declared twice and differently (join keys {first.join_keys} and "
+                f"{entity.join_keys}); names must differ.",
+                name=entity.name,
+            )
+
+
+def _check_access(project: Project) -> None:
+    known = {"*", *(v.name for v in project.all_views)}
+    for role in project.access.roles:
+        for name in role.views:
+            if name not in known:
+                raise ProjectError(
+                    f"role {role.name!r} covers feature view {name!r}, which the project has not; it has: "
+                    f"{', '.join(v.name for v in project.all_views)}. Name one of them, or '*'.",
+                    role=role.name,
+                    view=name,
+                )
 
 
 def _check_sources(project: Project) -> None:

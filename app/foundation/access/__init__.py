@@ -1,6 +1,7 @@
 """Who may do what, and what is kept out of sight."""
 
+from app.foundation.access.control import AccessControl
 from app.foundation.access.redaction import redact
-from app.foundation.access.roles import Action, require_role
+from app.foundation.access.roles import decide_access
 
-__all__ = ["Action", "redact", "require_role"]
+__all__ = ["AccessControl", "decide_access", "redact"]

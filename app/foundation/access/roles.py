@@ -1,28 +1,41 @@
-"""Checks a principal against the project's access policy and writes denials to the audit trail."""
+"""Whether a policy lets a principal do something. Pure."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
 
-from app.errors import FeatureStoreError
-from app.foundation.lineage import record_decision
-from app.foundation.state import StateDatabase
-from app.spec.policies import AccessPolicy
+from app.spec.policies import AccessAction, AccessPolicy, Role
 
-Action = Literal["read_pii", "write"]
+ANY = "*"
 
 
-def require_role(policy: AccessPolicy, principal: str, action: Action, subject: str, database: StateDatabase) -> None:
-    """Passes when the policy lets `principal` do `action`, or names nobody for it.
+def decide_access(
+    policy: AccessPolicy, principal: str, action: AccessAction, view: str | None, tags: Mapping[str, str]
+) -> bool:
+    """Whether `principal` may do `action` to `view` (`None`: to what is no view), which carries `tags`.
 
-    Raises:
-        FeatureStoreError: denied; the denial is in the audit trail.
+    >>> policy = AccessPolicy(roles=(Role("analyst", ("ann",), ("read",), views=("price",)),))
+    >>> [decide_access(policy, "ann", action, "price", {}) for action in ("read", "push")]
+    [True, False]
+    >>> decide_access(AccessPolicy(), "anybody", "delete", "price", {})
+    True
     """
-    allowed = policy.pii_readers if action == "read_pii" else policy.writers
-    if not allowed or principal in allowed:
-        return
-    reason = f"{action} is for {', '.join(allowed)}"
-    record_decision(database, actor=principal, subject=subject, decision="denied", reason=reason)
-    raise FeatureStoreError(
-        f"{principal!r} may not {action.replace('_', ' ')} {subject!r}: {reason}.", principal=principal, action=action
+    listed = short_form(policy, action)
+    if not policy.roles and not listed:
+        return True
+    return principal in listed or any(
+        allows(role, action, view, tags) and not {principal, ANY}.isdisjoint(role.principals) for role in policy.roles
     )
+
+
+def short_form(policy: AccessPolicy, action: AccessAction) -> tuple[str, ...]:
+    """Who the policy's lists name for an action."""
+    if action == "read":
+        return ()
+    return policy.pii_readers if action == "read_pii" else policy.writers
+
+
+def allows(role: Role, action: AccessAction, view: str | None, tags: Mapping[str, str]) -> bool:
+    """Whether a role is about this action and this view. What is no view needs a role for all views."""
+    covered = ANY in role.views or (view is not None and view in role.views)
+    return action in role.actions and covered and all(tags.get(k) == v for k, v in role.tags.items())

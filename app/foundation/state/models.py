@@ -28,19 +28,6 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: sa.JSON, list[str]: sa.JSON, datetime: Moment}  # noqa: RUF012
 
 
-class FeatureViewVersion(Base):
-    """One meaning of a feature view; a change of meaning is a new version."""
-
-    __tablename__ = "feature_view_versions"
-    project: Mapped[str] = mapped_column(primary_key=True)
-    view: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True)
-    definition_hash: Mapped[str]
-    definition: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
-    active: Mapped[bool]
-
-
 class Materialization(Base):
     """One finished backfill of a range of available time."""
 

@@ -124,11 +124,15 @@ def test_as_of_reproduces_what_the_system_knew(store: FeatureStore) -> None:
 def test_versions_follow_meaning(settings: Settings, store: FeatureStore) -> None:
     described = dataclasses.replace(shop.PRICE, description="in cents", owner="sales team")
     project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, described, shop.LAST_SALE))
-    assert FeatureStore(project, settings).plan() == []
+    assert [str(c) for c in FeatureStore(project, settings).plan()] == [
+        "price: update, version 1 (owner, description changed)"
+    ]
     changed = dataclasses.replace(shop.PRICE, ttl=timedelta(days=3))
     project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, changed, shop.LAST_SALE))
     newer = FeatureStore(project, settings)
-    assert [str(c) for c in newer.plan()] == ["price: new version, version 2 (ttl_us changed); read by buying"]
+    assert [str(c) for c in newer.plan()] == [
+        "price: new version, version 2 (ttl_us changed); feeds purchase; read by buying"
+    ]
     newer.apply()
     assert [(v["version"], v["active"]) for v in newer.versions("price")] == [(1, False), (2, True)]
     newer.push("price", shop.prices_frame().head(1), to="offline")
