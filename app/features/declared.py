@@ -64,7 +64,7 @@ def on_demand_definition(view: OnDemandFeatureView) -> dict[str, Any]:
 
 def service_definition(project: Project, service: FeatureService) -> dict[str, Any]:
     """The features with wildcards resolved: a model's inputs change when a view it reads whole gets another field."""
-    return {"features": [f"{view}:{feature}" for view, feature in project.expand(service)]}
+    return {"features": [str(reference) for reference in project.references(service)]}
 
 
 def _told(kind: Kind, thing: Declarable, meaning: dict[str, Any], fields: tuple[Field, ...] = ()) -> Declared:

@@ -12,6 +12,7 @@ from app.features.lineage_graph import Edge, LineageGraph, Node, NodeKind, Role
 from app.features.registry_plan import Kept
 from app.features.uses import Answering, ModelUse
 from app.spec import Project
+from app.spec.references import FeatureReference
 
 
 def build_graph(
@@ -98,8 +99,10 @@ class _Builder:
 
     def _service(self, name: str, version: int, features: Iterable[str], active: bool) -> str:
         id = self._node("service", name, f"{name}@v{version}", active)
-        for feature in features:
-            part = self._feature(feature, None)
+        for text in features:
+            reference = FeatureReference.parse(text)
+            pinned = {} if reference.version is None else {reference.view: reference.version}
+            part = self._feature(f"{reference.view}:{reference.feature}", pinned)
             if part is not None:
                 self._edge(part, id, "part")
         return id
@@ -134,13 +137,12 @@ class _Builder:
             self._service(use.service, version, features[0] if features else [], active=False)
         return id
 
-    def _feature(self, feature: str, views: Mapping[str, int] | None) -> str | None:
+    def _feature(self, feature: str, views: Mapping[str, int]) -> str | None:
         """Id of `view:feature`, of the version given or the active one; earlier versions are added when needed."""
         view, _, name = feature.partition(":")
-        view = view.partition("@")[0]
         for kind in ("view", "on_demand_view"):
             known = self._active.get((kind, view))
-            version = (views or {}).get(view) or (known[0] if known else None)
+            version = views.get(view) or (known[0] if known else None)
             id = f"{kind}/{view}@v{version}:{name}"
             if kind == "view" and version is not None and id not in self._nodes:
                 kept = self._kept.get(("view", view))

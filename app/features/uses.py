@@ -54,8 +54,10 @@ def record_model_use(
         run_id: the run that registered it.
     """
     parts = manifest.get("stretches", [manifest])
-    views = {label.partition("@")[0]: read["version"] for part in parts for label, read in part["views"].items()}
-    features = dict.fromkeys(feature for part in parts for feature in part["features"])
+    names = {reference.label: reference.view for reference in project.references(project.service)}
+    views = {names.get(label, label): read["version"] for part in parts for label, read in part["views"].items()}
+    read = (feature.rpartition(":") for part in parts for feature in part["features"])
+    features = dict.fromkeys(f"{names.get(label, label)}:{feature}" for label, _, feature in read)
     versions = r.DefinitionVersion
     with database.session() as session:
         service_version = session.scalar(

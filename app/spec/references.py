@@ -53,6 +53,13 @@ class FeatureReference:
         version = None if match["version"] is None else int(match["version"])
         return cls(match["view"], match["feature"], version, pairs, match["name"])
 
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        keys = ",".join(f"{key}={column}" for key, column in self.join_key_map)
+        version = "" if self.version is None else f"@v{self.version}"
+        name = "" if self.name is None else f"{self.name}="
+        return f"{name}{self.view}{version}{f'[{keys}]' if keys else ''}:{self.feature}"
+
     @property
     def label(self) -> str:
         """What tells this join of a view from others: its name, else the reference without the feature."""
