@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
+
+import pyarrow as pa
 
 from app.features.references import ReadPlan
 from app.features.registry_plan import Change
-from app.foundation.access import AccessControl
+from app.foundation.access import AccessControl, redact
+from app.foundation.access.redaction import HIDDEN
 from app.spec import Project
 from app.spec.features import FeatureView, Field, OnDemandFeatureView, Source
 from app.spec.policies import AccessAction
@@ -83,3 +88,33 @@ def personal_fields(view: FeatureView | OnDemandFeatureView, fields: Iterable[Fi
         raw = {f.name for f in view.source.fields if f.pii}
         inherited = raw | {a.name for a in view.aggregations if a.column in raw}
     return [f.name for f in fields if f.pii or f.name in inherited]
+
+
+def with_personal_marks(view: FeatureView) -> FeatureView:
+    """The view with every personal field declared so, whatever made it personal."""
+    personal = personal_fields(view, view.fields)
+    return replace(view, fields=tuple(replace(f, pii=f.name in personal) for f in view.fields))
+
+
+def hide_personal(control: AccessControl, project: Project, refused: pa.Table) -> pa.Table:
+    """Refused rows with the personal values hidden that the principal may not read.
+
+    A row of a source that the project no longer declares is hidden whole.
+    """
+    hidden: dict[str, list[str] | None] = {}
+    for source in project.sources:
+        names = {f.name for f in source.fields if f.pii}
+        for view in (v for v in project.views if v.source.name == source.name):
+            names.update(personal_fields(view, view.fields))
+        hidden[source.name] = sorted(names) if names and not control.allows("read_pii", tags=source.tags) else []
+    rows = [
+        _hide(row, hidden.get(source))
+        for source, row in zip(refused["source"].to_pylist(), refused["row"].to_pylist(), strict=True)
+    ]
+    return refused.set_column(refused.schema.get_field_index("row"), "row", pa.array(rows, pa.string()))
+
+
+def _hide(row: str, names: list[str] | None) -> str:
+    if names is None:
+        return HIDDEN
+    return json.dumps(redact(json.loads(row), names)) if names else row

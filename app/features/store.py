@@ -10,7 +10,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from app.errors import FeatureStoreError, UnknownNameError
-from app.features.access import require, require_ingest, require_read
+from app.features.access import hide_personal, require, require_ingest, require_read, with_personal_marks
 from app.features.backfill import Backfill, MaterializeResult
 from app.features.definitions import require_writable
 from app.features.expectations import REASON, check
@@ -124,14 +124,18 @@ class FeatureStore(GovernedDefinitions):
         return self._backfill.materialize_incremental(self._writable(views), _utc(end), run_id or uuid4().hex, note)
 
     def quarantine(self, source: str | None = None, view: str | None = None) -> pa.Table:
-        """Rows that broke an expectation of a source or view, as JSON with the reason, oldest first."""
-        return read_quarantine(self.lake, self.project.name, source, view)
+        """Rows that broke an expectation of a source or view, as JSON with the reason, oldest first.
+
+        Personal values are hidden from a principal without the right to read them.
+        """
+        return hide_personal(self._access, self.project, read_quarantine(self.lake, self.project.name, source, view))
 
     def statistics(self, view: str) -> ViewStatistics | None:
         """What the view's table holds now; `None` when it was never materialised."""
         declared, version = self._stored(view)
         require(self._access, "read", declared)
-        return view_statistics(self.lake, self._database, declared, view_table(self.project.name, view, version))
+        marked = with_personal_marks(declared)
+        return view_statistics(self.lake, self._database, marked, view_table(self.project.name, view, version))
 
     def sweep(self, older_than: timedelta = DEFAULT_AGE) -> list[SweepResult]:
         """Deletes files that failed or killed writes left beside the project's tables.

@@ -29,6 +29,10 @@ class AccessControl:
         self._database = database
         self._project = project
 
+    def allows(self, action: AccessAction, *, view: str | None = None, tags: Mapping[str, str] | None = None) -> bool:
+        """Whether the policy allows it; asking is no denial."""
+        return decide_access(self._policy, self.principal, action, view, tags or {})
+
     def require(
         self, action: AccessAction, subject: str, *, view: str | None = None,
         tags: Mapping[str, str] | None = None, fields: Sequence[str] = (),
@@ -45,7 +49,7 @@ class AccessControl:
         Raises:
             AccessDeniedError: denied; the denial is in the audit trail.
         """
-        if decide_access(self._policy, self.principal, action, view, tags or {}):
+        if self.allows(action, view=view, tags=tags):
             return
         roles = [role.name for role in self._policy.roles if allows(role, action, view, tags or {})]
         named = [*short_form(self._policy, action), *(f"role {name}" for name in roles)]

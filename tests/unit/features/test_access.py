@@ -1,0 +1,165 @@
+"""Every read and write through the store asks the policy; denials name view, field, action and principal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from app.errors import AccessDeniedError
+from app.features.store import FeatureStore
+from app.settings import Settings
+from app.spec import AccessPolicy, Expectation, Field, Project, Role
+from app.spec.policies import AccessAction
+from tests.unit.features import shop
+
+LATER = shop.BASE + timedelta(days=30)
+ASKED = pd.DataFrame({"sku": [1], "shop": ["a"], "event_timestamp": [shop.BASE + timedelta(days=2, hours=12)]})
+CALLS: dict[str, tuple[AccessAction, Callable[[FeatureStore], Any]]] = {
+    "apply": ("apply", lambda s: s.apply()),
+    "rollback": ("apply", lambda s: s.rollback("price", 1)),
+    "delete": ("delete", lambda s: s.delete("spare")),
+    "materialize": ("materialize", lambda s: s.materialize(shop.BASE, LATER, ["price"])),
+    "materialize_incremental": ("materialize", lambda s: s.materialize_incremental(LATER, ["price"])),
+    "load_online": ("materialize", lambda s: s.load_online(LATER, ["price"])),
+    "ingest": ("materialize", lambda s: s.ingest()),
+    "sweep": ("materialize", lambda s: s.sweep()),
+    "get_historical_features": ("read", lambda s: s.get_historical_features(ASKED, ["price:price"])),
+    "get_online_features": ("read", lambda s: s.get_online_features(["price:price"], [{"sku": 1}])),
+    "statistics": ("read", lambda s: s.statistics("price")),
+    "push": ("push", lambda s: s.push("price", shop.prices_frame().head(1))),
+    "push_source": ("push", lambda s: s.push_source("prices", shop.prices_frame().head(1))),
+}
+
+
+def guarded(policy: AccessPolicy, **changes: Any) -> Project:
+    spare = dataclasses.replace(shop.PRICE, name="spare", fields=(Field("price", "int64"),))
+    views = (shop.TURNOVER, shop.PRICE, shop.LAST_SALE, spare)
+    # The on-demand view would find two features called `price`; this shop does without it.
+    service = dataclasses.replace(shop.SERVICE, features=("turnover:*", "price:price", "last_sale:sale_id"))
+    model = dataclasses.replace(shop.MODEL, service=service)
+    told = {"views": views, "on_demand_views": (), "model": model, "baseline": model, **changes}
+    return dataclasses.replace(shop.PROJECT, access=policy, **told)
+
+
+@pytest.fixture
+def prepared(settings: Settings) -> Settings:
+    """Applied and filled by somebody when nothing was guarded yet."""
+    store = FeatureStore(guarded(AccessPolicy()), settings)
+    store.apply()
+    for view in ("price", "spare"):
+        store.push(view, shop.prices_frame())
+    return settings
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_no_role_allows_is_denied_and_audited(prepared: Settings, call: str) -> None:
+    action, attempt = CALLS[call]
+    others: tuple[AccessAction, ...] = tuple(
+        a for a in ("apply", "materialize", "read", "read_pii", "push", "delete") if a != action
+    )  # type: ignore[assignment]
+    changed = dataclasses.replace(shop.PRICE, ttl=None) if call == "apply" else shop.PRICE
+    project = guarded(AccessPolicy(roles=(Role("others", ("bob",), others), Role("lead", ("ann",), (action,)))))
+    project = dataclasses.replace(project, views=(shop.TURNOVER, changed, shop.LAST_SALE, project.views[3]))
+    store = FeatureStore(project, prepared, "bob")
+    versions = store.versions("price")
+    with pytest.raises(AccessDeniedError, match=rf"'bob' may not .*the right '{action}' here is with role lead"):
+        attempt(store)
+    assert store.versions("price") == versions
+    (denial,) = [entry for entry in store.audit() if entry["what"] == "denied"]
+    assert (denial["principal"], denial["action"]) == ("bob", action)
+
+
+@pytest.mark.parametrize("call", [c for c in CALLS if c not in ("materialize", "materialize_incremental", "ingest")])
+def test_what_a_role_allows_is_done(prepared: Settings, call: str) -> None:
+    """Backfills and ingests need Ray: they are allowed in tests/cluster."""
+    action, attempt = CALLS[call]
+    project = guarded(AccessPolicy(roles=(Role("lead", ("ann",), (action,)),)))
+    attempt(FeatureStore(project, prepared, "ann"))
+
+
+def test_a_role_for_one_view_opens_no_other(prepared: Settings) -> None:
+    project = guarded(AccessPolicy(roles=(Role("pricing", ("*",), ("read",), views=("price",)),)))
+    store = FeatureStore(project, prepared, "bob")
+    assert store.get_online_features(["price:price"], [{"sku": 1}], at=ASKED["event_timestamp"][0])
+    with pytest.raises(AccessDeniedError, match="'bob' may not read feature view 'turnover'"):
+        store.get_online_features(["price:price", "turnover:*"], [{"sku": 1, "shop": "a"}])
+
+
+def test_personal_fields_need_a_right_of_their_own(prepared: Settings) -> None:
+    price = dataclasses.replace(shop.PRICE, fields=(Field("price", "int64", pii=True),))
+    project = guarded(AccessPolicy(pii_readers=("ann",)), views=(shop.TURNOVER, price, shop.LAST_SALE))
+    store = FeatureStore(project, prepared, "bob")
+    denied = r"'bob' may not read personal data of feature view 'price' \(field price\)"
+    for read in (
+        lambda s: s.get_historical_features(ASKED, ["price:price"]),
+        lambda s: s.get_historical_features(ASKED, ["price@v1:price"]),
+        lambda s: s.get_online_features(["price:*"], [{"sku": 1}]),
+    ):
+        with pytest.raises(AccessDeniedError, match=denied):
+            read(store)
+        read(FeatureStore(project, prepared, "ann"))
+    assert [e["fields"] for e in store.audit() if e["what"] == "denied"] == [["price"]] * 3
+
+
+def test_an_on_demand_feature_is_as_personal_as_what_it_reads(settings: Settings) -> None:
+    price = dataclasses.replace(shop.PRICE, fields=(Field("price", "int64", pii=True),))
+    project = dataclasses.replace(
+        shop.PROJECT, views=(shop.TURNOVER, price, shop.LAST_SALE), access=AccessPolicy(pii_readers=("ann",))
+    )
+    store = FeatureStore(project, settings, "bob")
+    store.apply()
+    with pytest.raises(AccessDeniedError, match="field price"):
+        store.get_online_features(["purchase:purchase"], [{"sku": 1, "quantity": 2}])
+
+
+def test_windows_over_personal_columns_and_tagged_views_are_personal(prepared: Settings) -> None:
+    amount = Field("amount", "float64", pii=True)
+    sales = dataclasses.replace(
+        shop.SALES, fields=tuple(amount if f.name == "amount" else f for f in shop.SALES.fields)
+    )
+    turnover = dataclasses.replace(shop.TURNOVER, source=sales)
+    last_sale = dataclasses.replace(shop.LAST_SALE, source=sales, tags={"pii": "true"})
+    project = guarded(
+        AccessPolicy(pii_readers=("ann",)), sources=(sales, shop.PRICES, shop.CASES),
+        views=(turnover, shop.PRICE, last_sale),
+    )
+    store = FeatureStore(project, prepared, "bob")
+    with pytest.raises(AccessDeniedError, match="field amount_sum_1d, amount_count_1d"):
+        store.get_online_features(["turnover:amount_sum_1d", "turnover:amount_count_1d"], [{"sku": 1, "shop": "a"}])
+    with pytest.raises(AccessDeniedError, match="field sale_id"):
+        store.get_online_features(["last_sale:sale_id"], [{"shop": "a"}])
+    assert store.get_online_features(["price:price"], [{"sku": 1}])
+
+
+def test_refused_rows_and_the_audit_trail_keep_personal_values_hidden(settings: Settings) -> None:
+    shop_name = Field("shop", "string", pii=True)
+    sales = dataclasses.replace(
+        shop.SALES, fields=tuple(shop_name if f.name == "shop" else f for f in shop.SALES.fields),
+        expectations=(Expectation("amount", minimum=0),),
+    )
+    views = tuple(dataclasses.replace(v, source=sales) if v.source.name == "sales" else v for v in shop.PROJECT.views)
+    project = dataclasses.replace(
+        shop.PROJECT, sources=(sales, shop.PRICES, shop.CASES), views=views, access=AccessPolicy(pii_readers=("ann",))
+    )
+    store = FeatureStore(project, settings, "bob")
+    store.apply()
+    store.push("turnover", shop.sales_frame().head(1).assign(amount=-5.0, shop="Ann's"))
+    (row,) = store.quarantine()["row"].to_pylist()
+    assert json.loads(row)["shop"] == "[redacted]" and json.loads(row)["amount"] == -5.0
+    (row,) = FeatureStore(project, settings, "ann").quarantine()["row"].to_pylist()
+    assert json.loads(row)["shop"] == "Ann's"
+    assert "Ann's" not in json.dumps(store.audit(), default=str)
+
+
+def test_changes_are_in_the_audit_trail(settings: Settings) -> None:
+    store = FeatureStore(shop.PROJECT, settings, "ann")
+    store.apply()
+    (entry,) = store.audit()
+    assert (entry["principal"], entry["what"], entry["revision"]) == ("ann", "changed", 1)
+    assert "price: new, version 1" in entry["reason"]
