@@ -17,19 +17,23 @@ TRAIN_VARIABLES = {
 
 
 def ray_environment(settings: Settings | None = None) -> dict[str, str]:
-    """HAProxy in throughput mode, training state for the dashboard, token authentication.
+    """HAProxy in throughput mode, training state for the dashboard.
 
     Raises:
         SettingsError: see `serve_environment`.
     """
-    return {**serve_environment(settings), **TRAIN_VARIABLES, "RAY_AUTH_MODE": "token"}
+    return {**serve_environment(settings), **TRAIN_VARIABLES}
 
 
 def head_environment(settings: Settings) -> dict[str, str]:
-    """The whole environment of a head started here: entrypoints of its jobs find this `python` first.
+    """The whole environment of a head started here, in token mode; entrypoints of its jobs find this `python` first.
+
+    A private Ray needs no such word: `ray.init` makes and uses a token by itself, and in a process that has imported
+    ray the variable would come too late.
 
     Raises:
         SettingsError: see `serve_environment`.
     """
     binaries = str(Path(sys.executable).parent)
-    return {**os.environ, **ray_environment(settings), "PATH": os.pathsep.join([binaries, *os.get_exec_path()])}
+    path = os.pathsep.join([binaries, *os.get_exec_path()])
+    return {**os.environ, **ray_environment(settings), "RAY_AUTH_MODE": "token", "PATH": path}

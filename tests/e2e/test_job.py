@@ -36,7 +36,7 @@ def run_job(head: Head, entrypoint: str) -> tuple[JobStatus, str]:
 def test_the_whole_loop_as_a_submitted_job(head: Head) -> None:
     status, log = run_job(head, "python jobs/loop.py --project tests.projects.tiny:PROJECT")
     assert status == JobStatus.SUCCEEDED, log[-4_000:]
-    assert "did the loop pay?" in log
+    assert "the loop beside the frozen first model" in log
     assert "<svg" in (head.settings.home / "report.html").read_text()
 
     run = LoopRunLog.latest(StateDatabase.open(head.settings.state_url), WallClock(), "tiny")
