@@ -24,7 +24,10 @@ def definition(view: FeatureView) -> dict[str, Any]:
     meaning: dict[str, Any] = {
         "join_keys": list(view.join_keys),
         "fields": [[f.name, f.dtype] for f in view.fields],
-        "aggregations": [[a.column, a.function, a.window // US, a.hop // US] for a in view.aggregations],
+        "aggregations": [
+            [a.column, a.function, a.window // US, a.hop // US, *([] if a.quantile is None else [a.quantile])]
+            for a in view.aggregations
+        ],
         "ttl_us": None if view.ttl is None else view.ttl // US,
         "transform": None if view.transform is None else code_of(view.transform),
         "source": {
@@ -74,7 +77,8 @@ def earlier(view: FeatureView, kept: dict[str, Any]) -> FeatureView:
 def kept_aggregations(kept: dict[str, Any]) -> tuple[Aggregation, ...]:
     """The windows that a definition names."""
     return tuple(
-        Aggregation(column, function, window * US, hop * US) for column, function, window, hop in kept["aggregations"]
+        Aggregation(column, function, window * US, hop * US, *quantile)
+        for column, function, window, hop, *quantile in kept["aggregations"]
     )
 
 

@@ -47,11 +47,11 @@ def join_view(
     entity_of_rows = resolved.select(keys).join(numbered, on=keys, how="left", maintain_order="left")["__entity"]
     asked = spine_keys.select(keys).join(numbered, on=keys, how="left", maintain_order="left")["__entity"]
     aggregations = [a for a in view.aggregations if a.name in names]
-    table = window_rows(resolved, entity_of_rows, [a.column for a in aggregations])
+    layout = WindowLayout.of(aggregations)
+    table = window_rows(resolved, entity_of_rows, layout)
     moments = floor_us(times).to_physical()
     entity = asked.cast(pl.Int64).fill_null(-1).to_numpy()
     at = moments.fill_null(0).to_numpy()
-    layout = WindowLayout.of(aggregations)
     values = window_features(aggregations, layout, entity, at, lambda tile: table.tiles_and_heads(tile, entity, at))
     unknown = spine_keys.select(pl.any_horizontal(pl.col(keys).is_null())).to_series() | times.is_null()
     columns = [_nulled(pl.Series(name, values[name]), unknown) for name in names]

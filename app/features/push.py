@@ -19,9 +19,10 @@ from app.features.ingest import CREATED, raw_rows, row_expectations
 from app.features.keys import entity_key
 from app.features.online import Batch, LatestBatch, LatestRow, WindowBatch
 from app.features.point_in_time import AVAILABLE, EVENT, TIE_BREAKERS
+from app.features.sketches import distinct_codes
 from app.features.view_rows import key_fields, view_rows
 from app.features.window_layout import WindowLayout
-from app.features.window_rows import resolve
+from app.features.window_rows import RowColumns, resolve
 from app.spec.features import FeatureView, Field, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,8 +84,9 @@ def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
     row_key = rows["row_key"].to_pylist()
     if view.aggregations:
         layout = WindowLayout.of(view.aggregations)
-        values = np.column_stack([_floats(rows[c]) for c in layout.columns])
-        return WindowBatch(table, layout, key, row_key, event, available, created, values)
+        hashes = {name: distinct_codes(pl.Series(name, rows[name])) for name in layout.hashed}
+        read = RowColumns({name: _floats(rows[name]) for name in layout.columns}, hashes)
+        return WindowBatch(table, layout, key, row_key, event, available, created, read.words(layout))
     columns = [_json_values(rows[f.name], f) for f in view.fields]
     texts = map(json.dumps, zip(*columns, strict=True))
     times = (moments.tolist() for moments in (event, available, created))

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from app.features.sketches import DISTINCT, QUANTILE
 from app.spec.features import Aggregation
 
 SLACK_US = 86_400_000_000  # how far behind an entity's newest row a question may lie and still be answered exactly
@@ -26,8 +27,12 @@ NEEDS = {
     "min": ("count", "minimum"),
     "max": ("count", "maximum"),
     "last": ("count", "last"),
+    "distinct_count": (),
+    "quantile": (),
 }
+SKETCHES = {"distinct_count": DISTINCT, "quantile": QUANTILE}
 Cell = tuple[str, str]  # (column, statistic)
+Sketch = tuple[str, str]  # (column, kind)
 
 
 def micros(duration: timedelta) -> int:
@@ -86,35 +91,54 @@ class CellLayout:
 
 @dataclass(frozen=True)
 class TileLayout:
-    """Tiles of one hop. `keep_us`: how long they are kept online."""
+    """Tiles of one hop. `keep_us`: how long they are kept online. `sketches`: what is sketched, slot by slot."""
 
     hop_us: int
     keep_us: int
     cells: CellLayout
+    sketches: tuple[Sketch, ...] = ()
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each slot."""
+        return tuple(kind for _, kind in self.sketches)
 
 
 @dataclass(frozen=True)
 class WindowGroup:
-    """Features of one hop and window. `places` in `features`: the positions of a function's statistics in `cells`."""
+    """Features of one hop and window.
+
+    `places` in `features`: the positions of a function's statistics in `cells`. `sketched`: name, slot and quantile.
+    """
 
     hop_us: int
     window_us: int
     cells: CellLayout
     chosen: np.ndarray  # [len(cells)] positions in the cells of the hop's tiles
     features: tuple[tuple[str, str, tuple[int, ...]], ...]  # (name, function, places)
+    sketched: tuple[tuple[str, int, float | None], ...]
 
 
 @dataclass(frozen=True)
 class WindowLayout:
-    """What a view's windows need: the columns read, and the tiles of each hop, hops increasing."""
+    """What a view's windows need of its rows, and the tiles of each hop, hops increasing.
+
+    `columns`: read as numbers. `hashed`: read as hashes, for distinct counts.
+    """
 
     columns: tuple[str, ...]
     tiles: tuple[TileLayout, ...]
+    hashed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, aggregations: Sequence[Aggregation]) -> WindowLayout:
         """The layout for aggregations of one view; the same for the same aggregations, in training and in serving."""
         return _layout(tuple(aggregations))
+
+    @property
+    def num_words(self) -> int:
+        """C: words of 8 bytes that a row is kept in."""
+        return len(self.columns) + len(self.hashed)
 
     @property
     def keep_us(self) -> int:
@@ -133,8 +157,11 @@ def _layout(aggregations: tuple[Aggregation, ...]) -> WindowLayout:
         of_hop = [a for a in aggregations if micros(a.hop) == hop_us]
         longest = max(micros(a.window) for a in of_hop)
         cells = CellLayout.of((a.column, statistic) for a in of_hop for statistic in NEEDS[a.function])
-        tiles.append(TileLayout(hop_us, longest + 2 * hop_us + SLACK_US, cells))
-    return WindowLayout(tuple(dict.fromkeys(a.column for a in aggregations)), tuple(tiles))
+        sketches = tuple(dict.fromkeys((a.column, SKETCHES[a.function]) for a in of_hop if a.function in SKETCHES))
+        tiles.append(TileLayout(hop_us, longest + 2 * hop_us + SLACK_US, cells, sketches))
+    numbers = dict.fromkeys(a.column for a in aggregations if a.function != "distinct_count")
+    hashed = dict.fromkeys(a.column for a in aggregations if a.function == "distinct_count")
+    return WindowLayout(tuple(numbers), tuple(tiles), tuple(hashed))
 
 
 @lru_cache(maxsize=1_024)
@@ -145,8 +172,13 @@ def _groups(layout: WindowLayout, aggregations: tuple[Aggregation, ...]) -> tupl
         members = [a for a in aggregations if (micros(a.hop), micros(a.window)) == (hop_us, window_us)]
         cells = CellLayout.of((a.column, statistic) for a in members for statistic in NEEDS[a.function])
         features = tuple(
-            (a.name, a.function, tuple(cells.place[(a.column, s)] for s in NEEDS[a.function])) for a in members
+            (a.name, a.function, tuple(cells.place[(a.column, s)] for s in NEEDS[a.function]))
+            for a in members if a.function not in SKETCHES
+        )
+        sketched = tuple(
+            (a.name, tiles[hop_us].sketches.index((a.column, SKETCHES[a.function])), a.quantile)
+            for a in members if a.function in SKETCHES
         )
         chosen = np.array([tiles[hop_us].cells.place[cell] for cell in cells.cells], dtype=np.int64)
-        groups.append(WindowGroup(hop_us, window_us, cells, chosen, features))
+        groups.append(WindowGroup(hop_us, window_us, cells, chosen, features, sketched))
     return tuple(groups)

@@ -5,42 +5,76 @@ Rows come as arrays sorted by `(entity, available, event, row key)`, one row for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from app.features.point_in_time import AVAILABLE, CREATED, EVENT
+from app.features.sketches import DISTINCT, Entries, distinct_codes, merged, quantile_codes
 from app.features.window_fold import lift, running
-from app.features.window_layout import TileLayout
-from app.features.windows import Tiles, tile_index
+from app.features.window_layout import TileLayout, WindowLayout
+from app.features.windows import Heads, Tiles, tile_index
 
 ORDER = (AVAILABLE, EVENT, "row_key")
 
 
 @dataclass(frozen=True)
+class RowColumns:
+    """What windows read of rows, by column: `numbers` float64 [N], NaN where null; `hashes` int64 [N]."""
+
+    numbers: Mapping[str, np.ndarray]
+    hashes: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of_words(cls, layout: WindowLayout, words: np.ndarray) -> RowColumns:
+        """The inverse of `words`."""
+        num_numbers = len(layout.columns)
+        hashes = words[:, num_numbers:].view(np.int64)
+        return cls(
+            {name: words[:, i] for i, name in enumerate(layout.columns)},
+            {name: hashes[:, i] for i, name in enumerate(layout.hashed)},
+        )
+
+    def words(self, layout: WindowLayout) -> np.ndarray:
+        """Rows as float64 [N, C], hashes as the bits of such."""
+        hashes = [self.hashes[name].view(np.float64) for name in layout.hashed]
+        return np.column_stack([*(self.numbers[name] for name in layout.columns), *hashes])
+
+    def codes(self, layout: TileLayout, num_rows: int) -> np.ndarray:
+        """The code of each row in each sketch of a hop: [slots, N]."""
+        codes = np.empty((len(layout.sketches), num_rows), dtype=np.int64)
+        for slot, (column, kind) in enumerate(layout.sketches):
+            codes[slot] = self.hashes[column] if kind == DISTINCT else quantile_codes(self.numbers[column])
+        return codes
+
+
+@dataclass(frozen=True)
 class WindowRows:
-    """Rows of a view: shape [N] each. `values` holds float64 columns by name, NaN where null."""
+    """Rows of a view: shape [N] each."""
 
     entity: np.ndarray
     available_us: np.ndarray
-    values: Mapping[str, np.ndarray]
+    columns: RowColumns
 
-    def tiles_and_heads(
-        self, layout: TileLayout, entity: np.ndarray, moments: np.ndarray
-    ) -> tuple[Tiles, np.ndarray]:
-        """Tiles of a hop, and for each question the cells of its head tile's rows up to its moment."""
+    def tiles_and_heads(self, layout: TileLayout, entity: np.ndarray, moments: np.ndarray) -> tuple[Tiles, Heads]:
+        """Tiles of a hop, and what each question's head tile holds up to its moment."""
         index = tile_index(self.available_us, layout.hop_us)
         starts = segment_starts(self.entity, index)
-        folded = running(layout.cells, lift(layout.cells, self.values, len(index)), starts)
+        folded = running(layout.cells, lift(layout.cells, self.columns.numbers, len(index)), starts)
         ends = segment_ends(starts, len(index))
-        tiles = Tiles(self.entity[ends], index[ends], folded[ends])
+        codes = self.columns.codes(layout, len(index))
+        entries = merged(layout.kinds, [row_entries(codes, self.entity, index)])
         newest = self._newest_until(entity, moments)
         padded = np.append(index, np.iinfo(np.int64).min)
         in_head = (newest >= 0) & (padded[newest] == tile_index(moments, layout.hop_us))
         with_empty = np.concatenate([folded, layout.cells.empty[None]])
-        return tiles, with_empty[np.where(in_head, newest, -1)]
+        tile_start = np.append(np.repeat(starts, np.diff(np.append(starts, len(index)))), 0)
+        stop = np.where(in_head, newest + 1, 0)
+        begin = np.where(in_head, tile_start[newest], 0)
+        cells = with_empty[np.where(in_head, newest, -1)]
+        return Tiles(self.entity[ends], index[ends], folded[ends], entries), Heads(cells, codes, begin, stop)
 
     def _newest_until(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
         """Position of the last row of each entity with available <= moment; -1 without one."""
@@ -74,18 +108,33 @@ def resolve(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort([*newest, *ORDER]).unique("row_key", keep="last", maintain_order=True)
 
 
-def window_rows(rows: pl.DataFrame, entity: pl.Series, columns: Sequence[str]) -> WindowRows:
+def row_entries(codes: np.ndarray, entity: np.ndarray, index: np.ndarray) -> Entries:
+    """Entries of single rows, to be merged: `codes` [slots, N]."""
+    num_slots, num_rows = codes.shape
+    return Entries(
+        np.repeat(np.arange(num_slots), num_rows), np.tile(entity, num_slots), np.tile(index, num_slots),
+        codes.reshape(-1), np.ones(codes.size, dtype=np.int64),
+    )
+
+
+def window_rows(rows: pl.DataFrame, entity: pl.Series, layout: WindowLayout) -> WindowRows:
     """Sorted arrays of resolved rows; `entity` numbers each row of `rows`, null for nobody's."""
     ordered = (
-        rows.select(*ORDER, *dict.fromkeys(columns))
+        rows.select(*ORDER, *dict.fromkeys([*layout.columns, *layout.hashed]))
         .with_columns(entity.cast(pl.Int64).alias("__entity"))
         .drop_nulls(["__entity", AVAILABLE])
         .sort(["__entity", *ORDER])
     )
     return WindowRows(
-        entity=ordered["__entity"].to_numpy(),
-        available_us=ordered[AVAILABLE].dt.epoch("us").to_numpy(),
-        values={c: float_values(ordered[c]) for c in columns},
+        ordered["__entity"].to_numpy(), ordered[AVAILABLE].dt.epoch("us").to_numpy(), row_columns(layout, ordered)
+    )
+
+
+def row_columns(layout: WindowLayout, rows: pl.DataFrame) -> RowColumns:
+    """What the windows of a view read of its rows."""
+    return RowColumns(
+        {name: float_values(rows[name]) for name in layout.columns},
+        {name: distinct_codes(rows[name]) for name in layout.hashed},
     )
 
 

@@ -19,7 +19,9 @@ DType = Literal[
     "int64", "float64", "string", "bool", "timestamp", "date", "uuid",
     "list<int64>", "list<float64>", "list<string>", "list<bool>",
 ]
-AggregationFunction = Literal["sum", "count", "mean", "min", "max", "std", "last"]
+AggregationFunction = Literal["sum", "count", "mean", "min", "max", "std", "last", "distinct_count", "quantile"]
+
+COUNTS: tuple[AggregationFunction, ...] = ("count", "distinct_count")
 
 
 @dataclass(frozen=True)
@@ -156,21 +158,27 @@ class Source:
 class Aggregation:
     """`function` of `column` over the rows available in `(start, t]`.
 
-    `start` is `t - window` floored to `hop`; `window / hop` is at most 100 tiles.
+    `start` is `t - window` floored to `hop`; `window / hop` is at most 100 tiles. `quantile` (0 to 1, for that
+    function alone) is within 0.78% of the true value; `distinct_count`, of a column of any single type, is exact below
+    1,024 and has a standard error of 3.1% from there on (`app.features.sketches`).
     """
 
     column: str
     function: AggregationFunction
     window: timedelta
     hop: timedelta = timedelta(hours=1)
+    quantile: float | None = None
 
     @property
     def name(self) -> str:
-        """Feature name, e.g. `arr_delay_mean_7d`."""
+        """Feature name, e.g. `arr_delay_mean_7d`; of a quantile, e.g. `arr_delay_p95_7d` or `arr_delay_p99_9_7d`."""
+        function: str = self.function
+        if self.quantile is not None:
+            function = f"p{round(self.quantile * 100, 6):g}".replace(".", "_")
         seconds = int(self.window.total_seconds())
         for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
             if seconds % size == 0:
-                return f"{self.column}_{self.function}_{seconds // size}{unit}"
+                return f"{self.column}_{function}_{seconds // size}{unit}"
         raise AssertionError("unreachable: every whole number of seconds divides by 1")
 
 
@@ -219,7 +227,7 @@ class FeatureView:
             return self.fields
         personal = {f.name for f in self.fields if f.pii}
         return tuple(
-            Field(a.name, "int64" if a.function == "count" else "float64", pii=a.column in personal)
+            Field(a.name, "int64" if a.function in COUNTS else "float64", pii=a.column in personal)
             for a in self.aggregations
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from app.errors import ProjectError, UnknownNameError
-from app.spec.features import Entity, FeatureService, FeatureView, OnDemandFeatureView, Source, SqlQuery
+from app.spec.features import Aggregation, Entity, FeatureService, FeatureView, OnDemandFeatureView, Source, SqlQuery
 from app.spec.models import Cases, Gate, Label, Model, SearchSpace, SklearnModel
 from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
 from app.spec.references import FeatureReference
@@ -212,6 +212,7 @@ def _check_view(view: FeatureView) -> None:
                 f"its fields ({', '.join(sorted(fields))}).",
                 view=view.name,
             )
+        _check_function(view, aggregation)
         tiles = aggregation.window / aggregation.hop
         if tiles > 100 or aggregation.window % aggregation.hop:
             raise ProjectError(
@@ -219,3 +220,22 @@ def _check_view(view: FeatureView) -> None:
                 "expected a whole number, at most 100. Choose a larger hop.",
                 view=view.name,
             )
+
+
+def _check_function(view: FeatureView, aggregation: Aggregation) -> None:
+    """A quantile says which; sketches and counts aside, a column must be a number."""
+    where = f"aggregation of {aggregation.column!r} in view {view.name!r}"
+    if (aggregation.function == "quantile") != (aggregation.quantile is not None):
+        raise ProjectError(
+            f"{where}: function {aggregation.function!r} with quantile={aggregation.quantile}; give a quantile with "
+            "the function 'quantile' and with no other.", view=view.name,
+        )
+    if aggregation.quantile is not None and not 0 <= aggregation.quantile <= 1:
+        raise ProjectError(f"{where}: quantile={aggregation.quantile}; expected 0 to 1.", view=view.name)
+    dtype = next(f.dtype for f in view.fields if f.name == aggregation.column)
+    takes_any = aggregation.function == "distinct_count" and not dtype.startswith("list<")
+    if not takes_any and dtype not in ("int64", "float64", "bool"):
+        raise ProjectError(
+            f"{where}: {aggregation.function!r} of a {dtype} column; expected int64, float64 or bool. Of other single "
+            "values only 'distinct_count' can be taken.", view=view.name,
+        )

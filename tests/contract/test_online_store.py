@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from app.features.online import LatestBatch, LatestRow, OnlineStore, WindowBatch
 from app.features.online.answers import tiles_at
 from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
 from app.features.window_layout import WindowLayout
+from app.features.window_rows import row_columns
 from app.features.windows import window_features
 from app.spec.features import Aggregation
 from tests.contract.redis_server import free_port
@@ -27,6 +29,7 @@ US = timedelta(microseconds=1)
 AGGREGATIONS = (
     Aggregation("x", "sum", 40 * US, 10 * US), Aggregation("x", "last", 100 * US, 50 * US),
     Aggregation("x", "count", 60 * US, 20 * US), Aggregation("x", "max", 40 * US, 10 * US),
+    Aggregation("x", "quantile", 60 * US, 20 * US, quantile=0.5), Aggregation("x", "distinct_count", 40 * US, 10 * US),
 )
 LAYOUT = WindowLayout.of(AGGREGATIONS)
 
@@ -62,7 +65,7 @@ Row = tuple[str, int, float, str, int]  # key, available, x, row key, created
 def windows(*rows: Row, table: str = "t") -> WindowBatch:
     keys, available, x, row_keys, created = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     moments = np.array(available, dtype=np.int64)
-    values = np.array(x, dtype=np.float64)[:, None]
+    values = row_columns(LAYOUT, pl.DataFrame({"x": pl.Series(x, dtype=pl.Float64)})).words(LAYOUT)
     return WindowBatch(table, LAYOUT, keys, row_keys, moments, moments, np.array(created, dtype=np.int64), values)
 
 

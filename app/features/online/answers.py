@@ -12,9 +12,10 @@ import numpy as np
 
 from app.features.online.base import OnlineStore, Span, StoredRows
 from app.features.online.tiles import unpack_states
+from app.features.sketches import merged
 from app.features.window_fold import lift, running
 from app.features.window_layout import TileLayout, WindowLayout
-from app.features.window_rows import segment_ends, segment_starts
+from app.features.window_rows import RowColumns, row_entries, segment_ends, segment_starts
 from app.features.windows import Tiles, tile_index
 
 
@@ -29,19 +30,20 @@ def tiles_at(
     if not behind:
         return by_hop
     after_us = min(_head(at_us, tile.hop_us) * tile.hop_us for tile in layout.tiles)
-    rows = store.rows(table, [Span(keys[i], after_us, at_us) for i in behind], len(layout.columns))
+    rows = store.rows(table, [Span(keys[i], after_us, at_us) for i in behind], layout.num_words)
     place = {keys[i]: i for i in behind}
     entity = np.array([place[key] for key in rows.keys], dtype=np.int64)
+    columns = RowColumns.of_words(layout, rows.values)
     is_behind = np.zeros(len(keys), dtype=bool)
     is_behind[behind] = True
     return {
-        tile.hop_us: _cut(tile, by_hop[tile.hop_us], layout.columns, rows, entity, is_behind, _head(at_us, tile.hop_us))
+        tile.hop_us: _cut(tile, by_hop[tile.hop_us], columns, rows, entity, is_behind, _head(at_us, tile.hop_us))
         for tile in layout.tiles
     }
 
 
 def _cut(
-    layout: TileLayout, tiles: Tiles, columns: Sequence[str], rows: StoredRows, entity: np.ndarray,
+    layout: TileLayout, tiles: Tiles, columns: RowColumns, rows: StoredRows, entity: np.ndarray,
     is_behind: np.ndarray, head: int,
 ) -> Tiles:
     """Tiles of the entities that are behind: those before the head, and the head out of rows."""
@@ -51,13 +53,16 @@ def _cut(
     owner = entity[of_head]
     starts = segment_starts(owner, np.zeros_like(owner))
     ends = segment_ends(starts, len(owner))
-    values = {name: rows.values[of_head, place] for place, name in enumerate(columns)}
-    heads = running(layout.cells, lift(layout.cells, values, len(owner)), starts)[ends]
+    numbers = {name: values[of_head] for name, values in columns.numbers.items()}
+    heads = running(layout.cells, lift(layout.cells, numbers, len(owner)), starts)[ends]
     stays = ~is_behind[tiles.entity] | (tiles.index < head)
     entities = np.concatenate([tiles.entity[stays], owner[ends]])
     index = np.concatenate([tiles.index[stays], np.full(len(ends), head)])
     order = np.lexsort((index, entities))
-    return Tiles(entities[order], index[order], np.concatenate([tiles.cells[stays], heads])[order])
+    old = tiles.entries.where(~is_behind[tiles.entries.entity] | (tiles.entries.index < head))
+    codes = columns.codes(layout, len(rows.keys))[:, of_head]
+    entries = merged(layout.kinds, [old, row_entries(codes, owner, np.full(len(owner), head))])
+    return Tiles(entities[order], index[order], np.concatenate([tiles.cells[stays], heads])[order], entries)
 
 
 def _head(at_us: int, hop_us: int) -> int:

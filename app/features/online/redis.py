@@ -158,7 +158,7 @@ class _Write:
                 known[row_key] = (entry[_KNOWN.size :].decode(), *_KNOWN.unpack_from(entry))
         intake = take_in(batch, known)
         renewing = Renewing(intake, _old_states(client, batch.table, intake.keys, replace))
-        kept = store._rows(batch.table, renewing.spans(), len(batch.layout.columns))
+        kept = store._rows(batch.table, renewing.spans(), batch.layout.num_words)
         renewal = renewing.renewed(kept)
         states = dict(zip(renewal.keys, renewal.states, strict=True))
         return cls(

@@ -16,9 +16,10 @@ import numpy as np
 
 from app.features.online.base import Span, StoredRows, WindowBatch
 from app.features.online.tiles import NOTHING, TileStates, pack_states, unpack_states
+from app.features.sketches import Entries, merged
 from app.features.window_fold import lift, running
 from app.features.window_layout import TileLayout, WindowLayout
-from app.features.window_rows import segment_ends, segment_starts
+from app.features.window_rows import RowColumns, row_entries, segment_ends, segment_starts
 from app.features.windows import Tiles, tile_index
 
 Known = Mapping[str, tuple[str, int, int]]  # by row key: entity key, available and created time of the row that is kept
@@ -134,8 +135,10 @@ class Renewing:
         inside = (index >= low[entity]) & (index <= high[entity])
         replaced = (old.index >= low[old.entity]) & (old.index <= high[old.entity])
         seed = replaced & self._appended[old.entity]  # at most one for each entity: its last tile
-        columns = {name: values[inside, place] for place, name in enumerate(self._layout.columns)}
-        lifted = lift(layout.cells, columns, int(inside.sum()))
+        columns, num_inside = RowColumns.of_words(self._layout, values[inside]), int(inside.sum())
+        lifted = lift(layout.cells, columns.numbers, num_inside)
+        codes = columns.codes(layout, num_inside)
+        entries = self._entries(layout, old, row_entries(codes, entity[inside], index[inside]), low, high, oldest)
         owner = np.concatenate([old.entity[seed], entity[inside]])
         tile = np.concatenate([old.index[seed], index[inside]])
         order = np.lexsort((tile, owner))  # stable: the seed of a tile stays before its rows, rows in their order
@@ -148,10 +151,19 @@ class Renewing:
         cells = np.concatenate([old.cells[~replaced], folded[ends]])
         order = np.lexsort((tile, owner))
         order = order[tile[order] >= oldest[owner[order]]]
-        return Tiles(owner[order], tile[order], cells[order])
+        return Tiles(owner[order], tile[order], cells[order], entries)
+
+    def _entries(
+        self, layout: TileLayout, old: Tiles, new: Entries, low: np.ndarray, high: np.ndarray, oldest: np.ndarray
+    ) -> Entries:
+        """As `_tiles`, for sketches, which may be added to whatever the order."""
+        kept, owner = old.entries, old.entries.entity
+        anew = (kept.index >= low[owner]) & (kept.index <= high[owner]) & ~self._appended[owner]
+        entries = merged(layout.kinds, [kept.where(~anew), new])
+        return entries.where(entries.index >= oldest[entries.entity])
 
 
 def no_rows(layout: WindowLayout) -> StoredRows:
     """No stored rows of a view."""
     nothing = np.empty(0, dtype=np.int64)
-    return StoredRows([], [], nothing, nothing, np.empty((0, len(layout.columns))))
+    return StoredRows([], [], nothing, nothing, np.empty((0, layout.num_words)))

@@ -174,10 +174,10 @@ def _put_windows(connection: sqlite3.Connection, table: int, batch: WindowBatch)
     keys, taken = intake.keys, intake.taken
     renewing = Renewing(intake, _states(connection, table, keys))
     spans = renewing.spans()
-    kept = _rows(connection, table, spans, len(batch.layout.columns)) if spans else no_rows(batch.layout)
+    kept = _rows(connection, table, spans, batch.layout.num_words) if spans else no_rows(batch.layout)
     renewal = renewing.renewed(kept)
     values = taken.values.tobytes()
-    size = len(batch.layout.columns) * 8
+    size = batch.layout.num_words * 8
     connection.executemany(
         "INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?,?,?)",
         [

@@ -1,8 +1,9 @@
 """State of an entity of a view with windows: the tiles of each hop as bytes. Pure.
 
-Layout: rows of equal width, in words of 8 bytes. The first row is the newest available time and the number of tiles of
-each hop; then the tiles of each hop follow, each an index and its cells, padded to the width. So the states of many
-entities, one behind the other, are one matrix. Legend: K = entities, M = tiles, S = cells.
+Layout: rows of equal width, in words of 8 bytes. The first row is the newest available time and the number of rows of
+each section; then the sections follow, padded to the width. A hop's section has a row for each tile, its index and its
+cells; behind them the section of a hop with sketches has a row for each entry. So the states of many entities, one
+behind the other, are one matrix. Legend: K = entities, M = tiles, S = cells, E = entries.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.features.window_layout import TileLayout, WindowLayout
+from app.features.sketches import Entries
+from app.features.window_layout import WindowLayout
 from app.features.windows import Tiles
 
 NOTHING = np.iinfo(np.int64).min
@@ -38,44 +40,65 @@ def unpack_states(layout: WindowLayout, states: Sequence[bytes | None]) -> TileS
     if len(known) < len(states):
         entities = np.array([i for i, state in enumerate(states) if state is not None], dtype=np.int64)
     newest[entities] = rows[first, 0]
-    counts = rows[first, 1 : 1 + len(layout.tiles)]
+    counts = rows[first, 1 : 1 + _num_sections(layout)]
     start = first + 1
+    sections = []
+    for section in range(counts.shape[1]):
+        sections.append(_section(rows, entities, start, counts[:, section]))
+        start = start + counts[:, section]
+    with_sketches = iter(sections[len(layout.tiles) :])
     tiles = []
-    for hop, tile in enumerate(layout.tiles):
-        tiles.append(_tiles(tile, rows, entities, start, counts[:, hop]))
-        start = start + counts[:, hop]
+    for tile, (entity, words) in zip(layout.tiles, sections[: len(layout.tiles)], strict=True):
+        cells = words.view(np.float64)[:, 1 : 1 + len(tile.cells)]
+        entries = _entries(*next(with_sketches)) if tile.sketches else Entries.none()
+        tiles.append(Tiles(entity, words[:, 0], cells, entries))
     return TileStates(newest, tuple(tiles))
 
 
-def _tiles(
-    layout: TileLayout, rows: np.ndarray, entities: np.ndarray, start: np.ndarray, counts: np.ndarray
-) -> Tiles:
-    """Tiles of one hop: of each entity `counts` rows from `start` on."""
+def _section(
+    rows: np.ndarray, entities: np.ndarray, start: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each entity `counts` rows from `start` on: whose each row is, and the rows."""
     shift = start - (np.cumsum(counts) - counts)
     chosen = np.take(rows, np.arange(int(counts.sum())) + np.repeat(shift, counts), axis=0)
-    cells = chosen.view(np.float64)[:, 1 : 1 + len(layout.cells)]
-    return Tiles(np.repeat(entities, counts), chosen[:, 0], cells)
+    return np.repeat(entities, counts), chosen
+
+
+def _entries(entity: np.ndarray, words: np.ndarray) -> Entries:
+    entries = Entries(words[:, 0], entity, words[:, 1], words[:, 2], words[:, 3])
+    return entries.where(np.argsort(entries.slot, kind="stable"))
 
 
 def pack_states(layout: WindowLayout, states: TileStates) -> list[bytes]:
     """The inverse of `unpack_states`, for entities that are all known."""
-    num_entities, num_hops, width = len(states.newest_us), len(layout.tiles), _width(layout)
-    bounds = [np.searchsorted(tiles.entity, np.arange(num_entities + 1)) for tiles in states.tiles]
-    counts = np.array([np.diff(of_hop) for of_hop in bounds], dtype=np.int64).reshape(num_hops, num_entities)
+    num_entities, num_sections = len(states.newest_us), _num_sections(layout)
+    sections = [(tiles.entity, tiles.index, tiles.cells.view(np.int64)) for tiles in states.tiles]
+    for tile, tiles in zip(layout.tiles, states.tiles, strict=True):
+        if tile.sketches:
+            entries = tiles.entries.where(np.argsort(tiles.entries.entity, kind="stable"))
+            columns = np.column_stack([entries.index, entries.code, entries.weight])
+            sections.append((entries.entity, entries.slot, columns))
+    bounds = [np.searchsorted(entity, np.arange(num_entities + 1)) for entity, _, _ in sections]
+    counts = np.array([np.diff(of_section) for of_section in bounds], dtype=np.int64)
     end = np.cumsum(1 + counts.sum(axis=0))
     start = np.append(0, end)[:-1]
-    rows = np.zeros((int(end[-1]) if num_entities else 0, width), dtype=np.int64)
+    rows = np.zeros((int(end[-1]) if num_entities else 0, _width(layout)), dtype=np.int64)
     rows[start, 0] = states.newest_us
-    rows[start, 1 : 1 + num_hops] = counts.T
+    rows[start, 1 : 1 + num_sections] = counts.T
     place = start + 1
-    for hop, tiles in enumerate(states.tiles):
-        at = np.arange(len(tiles.index)) + np.repeat(place - bounds[hop][:-1], counts[hop])
-        rows[at, 0] = tiles.index
-        rows[at, 1 : 1 + tiles.cells.shape[1]] = tiles.cells.view(np.int64)
-        place = place + counts[hop]
-    data, row_bytes = rows.tobytes(), 8 * width
+    for section, (_, first, others) in enumerate(sections):
+        at = np.arange(len(first)) + np.repeat(place - bounds[section][:-1], counts[section])
+        rows[at, 0] = first
+        rows[at, 1 : 1 + others.shape[1]] = others
+        place = place + counts[section]
+    data, row_bytes = rows.tobytes(), 8 * rows.shape[1]
     return [data[a * row_bytes : b * row_bytes] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
 
 
+def _num_sections(layout: WindowLayout) -> int:
+    return len(layout.tiles) + sum(1 for tile in layout.tiles if tile.sketches)
+
+
 def _width(layout: WindowLayout) -> int:
-    return 1 + max(len(layout.tiles), *(len(tile.cells) for tile in layout.tiles))
+    entry = [3] if any(tile.sketches for tile in layout.tiles) else []
+    return 1 + max(_num_sections(layout), *(len(tile.cells) for tile in layout.tiles), *entry)

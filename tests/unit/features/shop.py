@@ -126,6 +126,8 @@ TURNOVER = FeatureView(
         Aggregation("amount", "sum", DAY, HOUR), Aggregation("amount", "count", DAY, HOUR),
         Aggregation("amount", "mean", 7 * DAY, 6 * HOUR), Aggregation("amount", "std", 7 * DAY, 6 * HOUR),
         Aggregation("twice", "max", 7 * DAY, DAY), Aggregation("twice", "last", 7 * DAY, DAY),
+        Aggregation("twice", "quantile", 7 * DAY, DAY, quantile=0.9),
+        Aggregation("amount", "distinct_count", DAY, HOUR), Aggregation("amount", "quantile", DAY, HOUR, quantile=0.5),
     ),
     transform=double,
 )

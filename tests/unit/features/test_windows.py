@@ -19,7 +19,7 @@ from app.features.window_rows import WindowRows, resolve, window_rows
 from app.features.windows import window_features
 from app.spec.features import Aggregation
 
-FUNCTIONS = ("sum", "count", "mean", "min", "max", "std", "last")
+FUNCTIONS = ("sum", "count", "mean", "min", "max", "std", "last", "distinct_count")
 US = timedelta(microseconds=1)
 VALUE = st.one_of(st.none(), st.floats(-1e6, 1e6, width=32), st.sampled_from([0.1, 0.2, 0.3]))
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(-30, 60), VALUE), max_size=40)
@@ -35,7 +35,7 @@ def sorted_rows(rows: list[tuple[int, int, float | None]]) -> WindowRows:
             "x": pl.Series([r[2] for r in rows], dtype=pl.Float64),
         }
     )
-    return window_rows(frame, pl.Series([r[0] for r in rows], dtype=pl.Int64), ["x"])
+    return window_rows(frame, pl.Series([r[0] for r in rows], dtype=pl.Int64), WindowLayout(("x",), (), ("x",)))
 
 
 def ask(rows: WindowRows, questions: list[tuple[int, int]], aggregations: list[Aggregation]) -> dict[str, list[float]]:
@@ -56,6 +56,8 @@ def reference(rows, entity: int, t: int, window: int, hop: int, function: str) -
     values = [v for _, _, v in members]
     if function == "count":
         return len(values)
+    if function == "distinct_count":
+        return len(set(values))
     if not values or (function == "std" and len(values) < 2):
         return math.nan
     return {
@@ -73,7 +75,7 @@ def test_equals_reference(rows, questions, hop, tiles) -> None:
     for aggregation in aggregations:
         values = found[aggregation.name]
         expected = [reference(rows, e, t, window, hop, aggregation.function) for e, t in questions]
-        exact = aggregation.function in ("count", "min", "max", "last")
+        exact = aggregation.function in ("count", "distinct_count", "min", "max", "last")
         absolute = 2e-2 if aggregation.function == "std" else 1e-6  # std from squares of values up to 1e6
         np.testing.assert_allclose(
             values, expected, rtol=0 if exact else 1e-6, atol=0 if exact else absolute
@@ -84,13 +86,31 @@ def test_equals_reference(rows, questions, hop, tiles) -> None:
 @given(ROWS, QUESTIONS, st.randoms())
 def test_answers_do_not_depend_on_company_or_order(rows, questions, random) -> None:
     """Bit for bit: one question alone, rows shuffled, rows that come later absent."""
-    aggregations = [Aggregation("x", f, 20 * US, 5 * US) for f in ("sum", "std", "mean")]  # type: ignore[arg-type]
+    functions = ("sum", "std", "mean", "distinct_count")
+    aggregations = [Aggregation("x", f, 20 * US, 5 * US) for f in functions]  # type: ignore[arg-type]
+    aggregations.append(Aggregation("x", "quantile", 20 * US, 5 * US, quantile=0.9))
     for aggregation in aggregations:
         together = ask(sorted_rows(rows), questions, aggregations)[aggregation.name]
         for (entity, t), value in zip(questions, together, strict=True):
             known = [r for r in rows if r[0] == entity and r[1] <= t]
             alone = ask(sorted_rows(known), [(entity, t)], [aggregation])[aggregation.name][0]
             assert alone == value or (math.isnan(alone) and math.isnan(value))
+
+
+@given(ROWS, QUESTIONS, st.integers(1, 9), st.integers(1, 6), st.sampled_from([0.0, 0.25, 0.5, 0.95, 1.0]))
+def test_quantiles_are_within_their_error(rows, questions, hop, tiles, quantile) -> None:
+    window = hop * tiles
+    (found,) = ask(
+        sorted_rows(rows), questions, [Aggregation("x", "quantile", window * US, hop * US, quantile=quantile)]
+    ).values()
+    for (entity, t), value in zip(questions, found, strict=True):
+        start = (t - window) // hop * hop
+        members = sorted(v for e, at, v in rows if e == entity and start < at <= t and v is not None)
+        if members:
+            true = members[math.floor(quantile * (len(members) - 1))]
+            assert abs(value - true) <= abs(true) * 0.0078 + 1e-300
+        else:
+            assert math.isnan(value)
 
 
 @pytest.mark.parametrize(("name", "value"), [("FEW_QUESTIONS", 0), ("MAX_CELLS", 1)])
