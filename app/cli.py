@@ -9,6 +9,7 @@ millrace features plan|apply|describe               millrace status  the current
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from app.assembly.platform import start_platform, stop_platform
 from app.assembly.status import print_status
 from app.assembly.submit import submit_job
 from app.errors import MillraceError
+from app.features.quarantine import quarantine_counts
 from app.features.store import FeatureStore
 from app.settings import load_settings
 
@@ -84,6 +86,28 @@ def describe(view: str, project: ProjectOption = FLIGHTS) -> None:
     """Shows a view: owner, fields, versions, rows, freshness."""
     for name, value in FeatureStore.open(project).describe(view).items():
         typer.echo(f"{name}: {value}")
+
+
+@features.command()
+def sweep(
+    project: ProjectOption = FLIGHTS,
+    older_than_h: Annotated[float, typer.Option(help="age in hours; longer than any write takes")] = 72.0,
+) -> None:
+    """Deletes files that failed or killed writes left beside the project's tables."""
+    for result in FeatureStore.open(project).sweep(timedelta(hours=older_than_h)):
+        if result.files or result.too_young:
+            swept = f"{result.files} files, {result.size_bytes:,} bytes"
+            typer.echo(f"{result.table}: {swept} swept; {result.too_young} files too young")
+
+
+@features.command()
+def quarantine(
+    source: Annotated[str, typer.Argument(help="a source's name (default: all)")] = "", project: ProjectOption = FLIGHTS
+) -> None:
+    """Counts rows that broke an expectation, by source, view and reason."""
+    rows = FeatureStore.open(project).quarantine(source or None)
+    for (of, view, reason), n in quarantine_counts(rows).items():
+        typer.echo(f"{of}{f' in view {view}' if view else ''}: {n:,} × {reason}")
 
 
 def main() -> None:

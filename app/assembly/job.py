@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from app.assembly.runtime import ray_runtime
 from app.errors import MillraceError
@@ -16,16 +17,30 @@ from app.pipeline.session import Session, open_session
 from app.settings import load_settings
 
 Verb = Callable[[Session], None]
+VerbWithOptions = Callable[[Session, argparse.Namespace], None]
 
 
-def run_job(description: str, verb: Verb, arguments: list[str] | None = None) -> None:
-    """Parses the arguments, runs `verb` on the project's current run and exits with its code."""
+def run_job(
+    description: str, verb: Verb | None = None, arguments: list[str] | None = None,
+    declare: Callable[[argparse.ArgumentParser], VerbWithOptions] | None = None,
+) -> None:
+    """Parses the arguments, runs `verb` on the project's current run and exits with its code.
+
+    A verb with arguments of its own is given as `declare`, which adds them and returns the verb.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--project", required=True, metavar="MODULE:NAME", help="where the project is, e.g. app.project:PROJECT"
     )
+    with_options = None if declare is None else declare(parser)
     options = parser.parse_args(arguments)
-    sys.exit(execute(options.project, verb))
+    chosen = verb if with_options is None else partial(_with_options, with_options, options)
+    assert chosen is not None
+    sys.exit(execute(options.project, chosen))
+
+
+def _with_options(verb: VerbWithOptions, options: argparse.Namespace, session: Session) -> None:
+    verb(session, options)
 
 
 def execute(project_ref: str, verb: Verb) -> int:

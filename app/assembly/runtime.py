@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import ray.data
 from ray import serve
 from ray._private import ray_logging
 
@@ -36,6 +37,7 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
     ray_logging.stdout_deduplicator.skip_re = EXPECTED_MESSAGES  # read from the environment when ray is imported only
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", log_to_driver=False)
+        _keep_operator_names()
         yield False
         return
     wait_until_gone(settings)
@@ -48,9 +50,15 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
         dashboard_host="127.0.0.1",
         log_to_driver=False,
     )
+    _keep_operator_names()
     try:
         yield True
     finally:
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
         stop_leftover(settings)
+
+
+def _keep_operator_names() -> None:
+    """Ray Data warns of each operator's name that it shortens for its progress bars."""
+    ray.data.DataContext.get_current().enable_progress_bar_name_truncation = False

@@ -55,7 +55,7 @@ def read_quarantine(lake: Lake, project: str, source: str | None = None, view: s
     return rows.sort(CREATED, maintain_order=True).to_arrow().cast(QUARANTINE_SCHEMA)
 
 
-def count_quarantined(lake: Lake, project: str) -> dict[tuple[str, str | None], int]:
-    """Number of refused rows by source and view; the view is `None` where the source's own expectations refused."""
-    rows = pl.DataFrame(read_quarantine(lake, project).select(["source", "view"]))
-    return {(source, view): n for source, view, n in rows.group_by("source", "view", maintain_order=True).len().rows()}
+def quarantine_counts(rows: pa.Table) -> dict[tuple[str, str | None, str], int]:
+    """Number of refused rows by source, view and reason; no view where the source's own expectations refused."""
+    counted = pl.DataFrame(rows).group_by("source", "view", "reason", maintain_order=True).len()
+    return {(source, view, reason): n for source, view, reason, n in counted.rows()}

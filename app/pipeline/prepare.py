@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from app.features.ingest import ingest
@@ -29,6 +30,28 @@ def ingest_sources(session: Session) -> None:
         return {"sources": counts}
 
     session.run.perform("ingest", action)
+
+
+def backfill_range(
+    session: Session, start: datetime | None, end: datetime | None, views: Sequence[str] | None
+) -> None:
+    """Registers the views and materialises what is missing of a stretch; no step of the loop.
+
+    Args:
+        session: the open session.
+        start: exclusive, available time (`None`: the beginning).
+        end: inclusive (`None`: now).
+        views: names (`None`: all).
+    """
+    until = end or session.clock.now()
+    with session.progress.step("Backfill features", total=1) as step:
+        session.store.apply()
+        written = session.store.materialize(start or BEGINNING, until, views, session.run_id, step.note)
+        step.advance(1, f"{sum(result.rows for result in written):,} rows")
+    for result in written:
+        found = "nothing was missing" if result.already_there else f"{result.rows:,} rows"
+        refused = f", {result.quarantined:,} quarantined" if result.quarantined else ""
+        session.progress.line(f"{result.view} v{result.version}: {found}{refused}")
 
 
 def backfill_features(session: Session) -> None:
