@@ -52,8 +52,8 @@ class StageViews:
         frame = source_frame(source, raw)
         results = []
         for view, version in self.views:
-            passed, failed = check(view_rows(view, raw, frame), view.expectations)
-            rows = passed.append_column(CREATED, pa.array([self.created] * passed.num_rows, TIMESTAMP))
+            passed, failed = check(view_rows(view, raw, frame, distinct=True), view.expectations)
+            rows = passed.append_column(CREATED, pa.repeat(pa.scalar(self.created, TIMESTAMP), passed.num_rows))
             results.append((view.name, view_table(self.project, view.name, version), rows))
             failed = _not_before(failed, self.refused_before.get(view.name, ()))
             if failed.num_rows:

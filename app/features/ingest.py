@@ -91,7 +91,7 @@ def raw_rows(table: pa.Table, source: Source, created: datetime) -> pa.Table:
     """Declared columns with the row's identity and the moment we wrote it."""
     keys = row_keys(pl.DataFrame(table), source.key).to_list()
     return table.append_column("row_key", pa.array(keys, pa.string())).append_column(
-        CREATED, pa.array([created] * table.num_rows, TIMESTAMP)
+        CREATED, pa.repeat(pa.scalar(created, TIMESTAMP), table.num_rows)
     )
 
 

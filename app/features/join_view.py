@@ -52,7 +52,10 @@ def join_view(
     moments = floor_us(times).to_physical()
     entity = asked.cast(pl.Int64).fill_null(-1).to_numpy()
     at = moments.fill_null(0).to_numpy()
-    values = window_features(aggregations, layout, entity, at, lambda tile: table.tiles_and_heads(tile, entity, at))
+    newest = table.newest_until(entity, at)
+    values = window_features(
+        aggregations, layout, entity, at, lambda tile: table.tiles_and_heads(tile, entity, at, newest)
+    )
     unknown = spine_keys.select(pl.any_horizontal(pl.col(keys).is_null())).to_series() | times.is_null()
     columns = [_nulled(pl.Series(name, values[name]), unknown) for name in names]
     return pl.DataFrame(columns, schema={f.name: POLARS_TYPES[f.dtype] for f in features})

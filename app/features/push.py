@@ -70,7 +70,7 @@ def checked(source: Source, rows: Rows, created: datetime) -> tuple[pa.Table, pa
 def stamped_view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame, created: datetime) -> pa.Table:
     """Rows of the view's table out of raw rows."""
     rows = view_rows(view, raw, frame)
-    return rows.append_column(CREATED, pa.array([created] * rows.num_rows, TIMESTAMP))
+    return rows.append_column(CREATED, pa.repeat(pa.scalar(created, TIMESTAMP), rows.num_rows))
 
 
 def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:

@@ -54,13 +54,16 @@ def source_frame(source: Source, raw: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame | None = None) -> pa.Table:
+def view_rows(
+    view: FeatureView, raw: pa.Table, frame: pd.DataFrame | None = None, distinct: bool = False
+) -> pa.Table:
     """Rows of the view out of rows of its source's raw table; rows that never become available are left out.
 
     Args:
         view: the view.
         raw: columns of `raw_schema(view.source)`.
         frame: `source_frame(view.source, raw)` when it is at hand.
+        distinct: no two raw rows have one identity; then nobody has to look.
 
     Returns:
         Columns of `stored_fields(view)`.
@@ -83,10 +86,11 @@ def view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame | None = Non
             columns[field.name] = _column(result[name], field, where)
         else:
             columns[field.name] = _taken(raw[name], positions)
-    columns["row_key"] = _numbered(raw["row_key"], positions)
+    columns["row_key"] = raw["row_key"] if distinct and positions is None else _numbered(raw["row_key"], positions)
     columns["source_created_timestamp"] = _taken(raw["created_timestamp"], positions)
     table = pa.table({f.name: columns[f.name] for f in stored_fields(view)}, schema=arrow_schema(stored_fields(view)))
-    return table.filter(table["available_timestamp"].is_valid())
+    available = table["available_timestamp"]
+    return table.filter(available.is_valid()) if available.null_count else table
 
 
 def _transformed(view: FeatureView, frame: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,8 @@ import numpy as np
 
 from app.features.window_layout import CellLayout
 
+MAX_EXACT = 2.0**53  # whole numbers up to here are exact in float64
+
 
 def lift(layout: CellLayout, values: Mapping[str, np.ndarray], num_rows: int) -> np.ndarray:
     """Cells of single rows: [N, S].
@@ -70,6 +72,28 @@ def fold_axis(layout: CellLayout, cells: np.ndarray) -> np.ndarray:
         newest = np.where(np.isnan(values), -1, np.arange(len(values))[:, None, None]).max(axis=0)
         result[:, layout.lasts] = np.take_along_axis(values, newest[None], axis=0)[0]  # -1: NaN, as all are
     return result
+
+
+def prefix_sums(layout: CellLayout, cells: np.ndarray) -> np.ndarray | None:
+    """Sums of the cells before each position, [N + 1, sums], where that gives the bits a fold would; else `None`.
+
+    Whole numbers below 2**53 are added without rounding, so every order gives the same sum and a difference of two
+    prefixes is the fold between them.
+    """
+    sums = cells[:, layout.sums]
+    if not (np.rint(sums) == sums).all() or np.abs(sums).sum() >= MAX_EXACT:
+        return None
+    prefixes = np.zeros((len(sums) + 1, sums.shape[1]))
+    np.add.accumulate(sums, axis=0, out=prefixes[1:])
+    return prefixes
+
+
+def last_between(values: np.ndarray, begin: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """The last value that is known in `[begin, stop)` of each column of [N, L]: [Q, L], NaN without one."""
+    known = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
+    newest = np.maximum.accumulate(known, axis=0)[np.maximum(stop - 1, 0)]
+    found = np.take_along_axis(values, np.maximum(newest, 0), axis=0)
+    return np.where((newest >= begin[:, None]) & (stop > begin)[:, None], found, np.nan)
 
 
 def combine(layout: CellLayout, left: np.ndarray, right: np.ndarray) -> np.ndarray:

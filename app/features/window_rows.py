@@ -18,6 +18,7 @@ from app.features.window_layout import TileLayout, WindowLayout
 from app.features.windows import Heads, Tiles, tile_index
 
 ORDER = (AVAILABLE, EVENT, "row_key")
+MAX_NUMBER = 2**62
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,20 @@ class WindowRows:
     available_us: np.ndarray
     columns: RowColumns
 
-    def tiles_and_heads(self, layout: TileLayout, entity: np.ndarray, moments: np.ndarray) -> tuple[Tiles, Heads]:
-        """Tiles of a hop, and what each question's head tile holds up to its moment."""
+    def tiles_and_heads(
+        self, layout: TileLayout, entity: np.ndarray, moments: np.ndarray, newest: np.ndarray | None = None
+    ) -> tuple[Tiles, Heads]:
+        """Tiles of a hop, and what each question's head tile holds up to its moment.
+
+        `newest`: `newest_until` of the questions when it is at hand; it is the same for every hop.
+        """
         index = tile_index(self.available_us, layout.hop_us)
         starts = segment_starts(self.entity, index)
         folded = running(layout.cells, lift(layout.cells, self.columns.numbers, len(index)), starts)
         ends = segment_ends(starts, len(index))
         codes = self.columns.codes(layout, len(index))
         entries = merged(layout.kinds, [row_entries(codes, self.entity, index)])
-        newest = self._newest_until(entity, moments)
+        newest = self.newest_until(entity, moments) if newest is None else newest
         padded = np.append(index, np.iinfo(np.int64).min)
         in_head = (newest >= 0) & (padded[newest] == tile_index(moments, layout.hop_us))
         with_empty = np.concatenate([folded, layout.cells.empty[None]])
@@ -76,15 +82,28 @@ class WindowRows:
         cells = with_empty[np.where(in_head, newest, -1)]
         return Tiles(self.entity[ends], index[ends], folded[ends], entries), Heads(cells, codes, begin, stop)
 
-    def _newest_until(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    def newest_until(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
         """Position of the last row of each entity with available <= moment; -1 without one."""
-        times = np.unique(self.available_us)
-        span = len(times) + 1
-        own = self.entity * span + np.searchsorted(times, self.available_us, side="right")
-        asked = entity * span + np.searchsorted(times, moments, side="right")
+        own, asked = _ordered(self.entity, self.available_us, entity, moments)
         found = np.searchsorted(own, asked, side="right") - 1
         same = (found >= 0) & (np.append(self.entity, -2)[found] == entity)
         return np.where(same, found, -1)
+
+
+def _ordered(
+    own_entity: np.ndarray, own_us: np.ndarray, entity: np.ndarray, moments: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers in the order of `(entity, time)` for rows and for questions; equal numbers are equal times."""
+    if len(own_us) == 0:
+        return own_us, moments
+    low = int(own_us.min())
+    span = int(own_us.max()) - low + 2
+    if (int(own_entity.max()) + 1) * span < MAX_NUMBER:
+        return own_entity * span + (own_us - low + 1), entity * span + np.clip(moments - low + 1, 0, span - 1)
+    times = np.unique(own_us)  # too wide to number every microsecond: only the times there are
+    span = len(times) + 1
+    own = own_entity * span + np.searchsorted(times, own_us, side="right")
+    return own, entity * span + np.searchsorted(times, moments, side="right")
 
 
 def segment_starts(entity: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.features.sketches import Entries, Ranges, estimate
-from app.features.window_fold import combine, fold_axis
+from app.features.window_fold import combine, fold_axis, last_between, prefix_sums
 from app.features.window_layout import CellLayout, TileLayout, WindowGroup, WindowLayout
 from app.spec.features import Aggregation
 
@@ -144,6 +144,11 @@ def fold_tiles(
     begin, stop = tile_ranges(tiles.entity, tiles.index, entity, first, end)
     width = int((stop - begin).max()) if len(entity) else 0
     if width == 0:
+        return result
+    prefixes = prefix_sums(layout, tiles.cells) if len(entity) > FEW_QUESTIONS else None
+    if prefixes is not None and layout.minima.start == layout.maxima.stop:  # sums and last values: no tile is walked
+        result[:, layout.sums] = prefixes[np.maximum(stop, begin)] - prefixes[begin]
+        result[:, layout.lasts] = last_between(tiles.cells[:, layout.lasts], begin, stop)
         return result
     padded = np.concatenate([tiles.cells, layout.empty[None]])  # the last one stands for no tile
     step = np.arange(width)[:, None]
