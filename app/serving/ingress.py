@@ -9,7 +9,6 @@ by value. For the same reason the class uses nothing that is defined below it.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,20 +23,20 @@ from ray.serve._private import constants as serve_constants
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter, Histogram
 
-from app.errors import UnknownNameError
 from app.features.store import FeatureStore
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.models.artefact import ServableModel
 from app.predictionlog.segment import SegmentWriter, segment_folder
 from app.serving.answer import CandidateAnswer
+from app.serving.feature_requests import online_answer, parse_online, parse_push, push_answer
 from app.serving.follower import Followed, RouteFollower
 from app.serving.loading import load_version
 from app.serving.predictor import Answered, Pending, Predictor
 from app.serving.profiling import ProfilerFeed
-from app.serving.request import check_fields, check_text, parse_body
+from app.serving.request import check_fields, parse_body
 from app.serving.routing import RoutingTable, needs_champion, wants_prepared
-from app.serving.schema import RequestSchema, check_list, check_moment, check_row, check_source_rows
+from app.serving.schema import RequestSchema, check_list
 from app.serving.traffic import OVERRIDE_HEADER
 from app.serving.wire import answer_errors_as_json, parse_label, read_body
 from app.settings import Settings
@@ -130,30 +129,22 @@ class Ingress:
 
     @http.post("/v1/features/push")
     async def push(self, request: Request) -> Response:
-        """Feeds fresh rows of a source to every view on it: `{"source", "rows": [...]}`."""
-        body = parse_body(await read_body(request))
-        check_fields(body, {"source", "rows"})
-        name = check_text(body.get("source"), "source")
-        source = next((s for s in self._project.sources if s.name == name), None)
-        if source is None:
-            known = ", ".join(s.name for s in self._project.sources)
-            raise UnknownNameError(f"there is no source {name!r}; the project has: {known}.", source=name)
-        rows = check_source_rows(body.get("rows"), source)
-        await self._in_thread(self._store.push_source, name, rows)
-        return JSONResponse({"accepted": len(rows)})
+        """Feeds fresh rows to every view on a source, or to one view: see `feature_requests`."""
+        asked = parse_push(parse_body(await read_body(request)), self._project)
+        if asked.view is None:
+            result = await self._in_thread(self._store.push_source, asked.source, asked.rows, asked.to)
+        else:
+            result = await self._in_thread(self._store.push, asked.view, asked.rows, asked.to)
+        return JSONResponse(push_answer(result))
 
     @http.post("/v1/features/online")
     async def online(self, request: Request) -> Response:
-        """Features of entities now or `at` a moment: `{"entities": [...], "features": ["view:feature"], "at"}`."""
-        body = parse_body(await read_body(request))
-        check_fields(body, {"features", "entities", "at"})
-        entities = check_list(body.get("entities"), "entities")
-        rows = [check_row(row, self._schema.entity, f"entities[{i}]", frozenset()) for i, row in enumerate(entities)]
-        at = None if body.get("at") is None else check_moment(body["at"], "at")
-        wanted = body.get("features")
-        features = self._project.service if wanted is None else check_list(wanted, "features")
-        found = await self._in_thread(self._store.get_online_features, features, rows, at)
-        return Response(json.dumps({"features": found}, default=str), media_type="application/json")
+        """Features of entities, now or at a moment: see `feature_requests`."""
+        asked = parse_online(parse_body(await read_body(request)), self._project)
+        found = await self._in_thread(
+            self._store.get_online_features, asked.features, asked.rows, asked.at, asked.full_feature_names
+        )
+        return Response(online_answer(found), media_type="application/json")
 
     @http.get("/v2/health/live")
     async def live(self) -> Response:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
+from uuid import UUID
 
 from app.errors import RequestError
 from app.spec.features import DType, FeatureView, Source
@@ -160,6 +161,36 @@ def _bool(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _date(value: object) -> date | None:
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _uuid(value: object) -> str | None:
+    try:
+        return str(UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _list_of(check: Callable[[object], Any]) -> Callable[[object], Any]:
+    """A check for lists of what `check` takes; items may be null."""
+
+    def checked(value: object) -> list[Any] | None:
+        if not isinstance(value, list):
+            return None
+        items = [None if item is None else check(item) for item in value]
+        fits = all(item is not None or given is None for item, given in zip(items, value, strict=True))
+        return items if fits else None
+
+    return checked
+
+
 _CHECKS: dict[DType, Callable[[object], Any]] = {
     "int64": _int, "float64": _float, "string": _text, "bool": _bool, "timestamp": _moment,
+    "date": _date, "uuid": _uuid,
+    "list<int64>": _list_of(_int), "list<float64>": _list_of(_float), "list<string>": _list_of(_text),
+    "list<bool>": _list_of(_bool),
 }
