@@ -105,7 +105,7 @@ def test_pushed_rows_change_the_answer(app: App) -> None:
     before = app.predict(1, "push", at=(START + timedelta(days=1)).isoformat())[0]["score"]
     row = {"shop": "s0", "stock": 9.0, "at": (START + timedelta(hours=1)).isoformat()}
     response = app.http.post("/v1/features/push", json={"source": "stock", "rows": [row]})
-    assert (response.status_code, response.json()) == (200, {"accepted": 1})
+    assert (response.status_code, response.json()) == (200, {"accepted": 1, "refused": 0, "reasons": []})
     for _ in range(4):  # both replicas read the same store
         after = app.predict(1, "push", at=(START + timedelta(days=1)).isoformat())[0]["score"]
         assert after != before
