@@ -16,6 +16,8 @@ def ray_head() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in serve_environment().items():
             patch.setenv(name, value)
-        ray.init(num_cpus=8, include_dashboard=False, object_store_memory=300_000_000, log_to_driver=False)
+        ray.init(
+            address="local", num_cpus=8, include_dashboard=False, object_store_memory=300_000_000, log_to_driver=False
+        )
         yield
         ray.shutdown()
