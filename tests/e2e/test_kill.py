@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -47,17 +48,35 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
+def started_in_replay(environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A demo whose first window is behind it."""
+    demo = start(environment)
+    assert demo.stdout is not None
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    for line in demo.stdout:
+        assert time.monotonic() < deadline
+        if re.search(r"Live replay: [1-9]", line):
+            return demo
+    raise AssertionError("the demo ended before its replay")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_ctrl_c_in_the_replay_ends_everything_and_says_how_to_go_on(tmp_path: Path) -> None:
+    environment = environment_of(tmp_path)
+    demo = started_in_replay(environment)
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=KILL_TIMEOUT_S)
+    assert demo.returncode == 130, output[-4_000:]
+    assert "run the same command again to go on" in output and "Traceback" not in output
+    assert processes_of(tmp_path) == []
+
+
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_killed_in_the_replay_it_goes_on_and_a_second_run_goes_through(tmp_path: Path) -> None:
     environment = environment_of(tmp_path)
-    killed = start(environment)
-    assert killed.stdout is not None
-    deadline = time.monotonic() + KILL_TIMEOUT_S
-    for line in killed.stdout:
-        if "Live replay:" in line:  # the first window is behind it
-            break
-        assert time.monotonic() < deadline
+    killed = started_in_replay(environment)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert [status for _, status in runs(environment)] == ["running"]
@@ -67,4 +86,10 @@ def test_killed_in_the_replay_it_goes_on_and_a_second_run_goes_through(tmp_path:
     assert again.returncode == 0, output[-4_000:]
     assert "train: done before" in output
     assert [status for _, status in runs(environment)] == ["succeeded"]
+    assert processes_of(tmp_path) == []
+
+    second = start(environment)
+    output, _ = second.communicate(timeout=KILL_TIMEOUT_S)
+    assert second.returncode == 0, output[-4_000:]
+    assert [status for _, status in runs(environment)] == ["succeeded", "succeeded"]
     assert processes_of(tmp_path) == []
