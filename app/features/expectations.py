@@ -20,8 +20,9 @@ def check(table: pa.Table, expectations: Sequence[Expectation]) -> tuple[pa.Tabl
     Returns:
         The rows that passed, and the others with a further column `reason` that names each broken rule.
     """
+    nothing = table.slice(0, 0).append_column(REASON, pa.array([], pa.string()))
     if not expectations or table.num_rows == 0:
-        return table, table.slice(0, 0).append_column(REASON, pa.array([], pa.string()))
+        return table, nothing
     frame = pl.DataFrame(table)
     reasons = [
         pl.when(broken.fill_null(False)).then(pl.lit(text))
@@ -30,6 +31,8 @@ def check(table: pa.Table, expectations: Sequence[Expectation]) -> tuple[pa.Tabl
     ]
     reason = frame.select(pl.concat_str(reasons, separator="; ", ignore_nulls=True)).to_series()
     failed = (reason != "").to_numpy()
+    if not failed.any():
+        return table, nothing
     column = pa.array(reason.to_list(), pa.string())
     return table.filter(pa.array(~failed)), table.append_column(REASON, column).filter(pa.array(failed))
 

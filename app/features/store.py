@@ -48,6 +48,7 @@ class FeatureStore(GovernedDefinitions):
     def __init__(self, project: Project, settings: Settings, principal: str | None = None) -> None:
         database = StateDatabase.open(settings.state_url)
         super().__init__(project, Lake.open(settings), database, principal or settings.principal)
+        self._declared_views = {view.name for view in project.views}
         self._online = open_store(settings.online_url)
         self._loads = OnlineLoads(project.name, self.lake, database, self._online)
         self._backfill = Backfill(project.name, self.lake, database)
@@ -256,7 +257,8 @@ class FeatureStore(GovernedDefinitions):
     def _stored(self, reference: str) -> tuple[FeatureView, int]:
         """The stored view and version that `view` or `view@v2` names."""
         name, separator, version = reference.partition("@v")
-        self.kind_of(name, "view")
+        if name not in self._declared_views:  # looking everything up anew would slow down each push
+            self.kind_of(name, "view")
         return self._registry.view(name, int(version) if separator and version.isdigit() else None)
 
     def _writable(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
