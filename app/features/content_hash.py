@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,24 @@ def content_hash(tables: Iterable[pa.Table]) -> str:
 
     It finds the same content again; it is no defence against someone who forges it.
     """
-    first = second = rows = 0
-    for table in tables:
-        hashes = row_hashes(table)
-        mixed = hashes * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-        first = (first + int(hashes.sum(dtype=np.uint64))) & _MASK
-        second = (second + int(mixed.sum(dtype=np.uint64))) & _MASK
-        rows += table.num_rows
-    return f"{first:016x}{second:016x}-{rows}"
+    return combined([hash_parts(table) for table in tables])
+
+
+HashParts = tuple[int, int, int]
+
+
+def hash_parts(table: pa.Table) -> HashParts:
+    """What one table adds to the hash: two sums and its number of rows."""
+    hashes = row_hashes(table)
+    mixed = hashes * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    return int(hashes.sum(dtype=np.uint64)), int(mixed.sum(dtype=np.uint64)), table.num_rows
+
+
+def combined(parts: Sequence[HashParts]) -> str:
+    """The hash of several tables together."""
+    first, second, rows = (sum(part[i] for part in parts) for i in range(3))
+    return f"{first & _MASK:016x}{second & _MASK:016x}-{rows}"
 
 
 def row_hashes(table: pa.Table) -> np.ndarray:

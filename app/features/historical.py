@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import ray
 
-from app.errors import FeatureStoreError, TimestampError
-from app.features.arrow_types import arrow_schema, conform_column, require_columns, to_plain_pandas
-from app.features.content_hash import content_hash
-from app.features.join_view import Bucket, join_in_buckets, join_view, spine_keys
-from app.features.on_demand import Columns, compute
-from app.features.references import ReadPlan, ViewRead
-from app.features.view_rows import key_fields
-from app.features.view_tables import view_table
+from app.features.arrow_types import require_columns, to_plain_pandas
+from app.features.content_hash import combined, hash_parts
+from app.features.join_spine import in_chunks, join_remote, join_table, stretch_of_blocks
+from app.features.on_demand import compute
+from app.features.point_in_time import EVENT
+from app.features.references import ReadPlan
+from app.features.sources import original_errors
+from app.features.spine import RemoteSpine, moments, one_table, stretch_of, stretch_of_all
+from app.features.storage_partitions import Columns
+from app.features.tasks import RayTasks, Tasks
+from app.features.view_scan import Stretch, ViewScan, open_view
 from app.foundation.lake import Lake
 from app.spec import Project
-from app.spec.features import FeatureView, Field
 
 if TYPE_CHECKING:
     import ray.data
 
-EVENT = "event_timestamp"
-BUCKETS_ABOVE_ROWS = 2_000_000  # spine and feature rows together; more are joined in Ray tasks
-ROWS_PER_BUCKET = 1_000_000
-
-
 @dataclass(frozen=True)
 class HistoricalFeatures:
-    """The spine with its features. `manifest`: what was read, enough to read the same again."""
+    """The spine with its features, in this process or, where the spine was a large Ray Dataset, in the cluster.
 
-    table: pa.Table
-    manifest: dict[str, Any]
+    `blocks`: tables, or references to tables, in the order of the rows. `read`: what was read.
+    """
+
+    blocks: tuple[Any, ...]
+    read: dict[str, Any]
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows, gathered in this process."""
+        tables = [ray.get(b) if isinstance(b, ray.ObjectRef) else b for b in self.blocks]
+        return tables[0] if len(tables) == 1 else one_table(tables)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What was read and what came out, enough to read the same again (`pinned`) and to know that it is the same."""
+        remote = ray.remote(hash_parts) if isinstance(self.blocks[0], ray.ObjectRef) else None
+        parts = [hash_parts(b) for b in self.blocks] if remote is None else ray.get(
+            [remote.remote(b) for b in self.blocks]
+        )
+        return {**self.read, "rows": sum(p[2] for p in parts), "row_hash": combined(parts)}
 
     def to_arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -47,135 +63,70 @@ class HistoricalFeatures:
         return to_plain_pandas(self.table)
 
     def to_dataset(self) -> ray.data.Dataset:
-        """As a Ray Dataset."""
+        """As a Ray Dataset; what lies in the cluster stays there."""
         import ray.data
 
-        return ray.data.from_arrow(self.table)
+        if isinstance(self.blocks[0], ray.ObjectRef):
+            return ray.data.from_arrow_refs(list(self.blocks))
+        return ray.data.from_arrow(list(self.blocks))
 
 
-def as_table(entity_df: Any) -> pa.Table:
-    """A spine given as pandas frame, Arrow table, polars frame or Ray Dataset.
+@dataclass(frozen=True)
+class _Finish:
+    """What is done to each chunk once its features are there."""
 
-    Raises:
-        FeatureStoreError: something else.
-    """
-    if isinstance(entity_df, pa.Table):
-        return entity_df
-    if isinstance(entity_df, pd.DataFrame):
-        return pa.Table.from_pandas(entity_df, preserve_index=False)
-    if isinstance(entity_df, pl.DataFrame):
-        return entity_df.to_arrow()
-    if hasattr(entity_df, "to_arrow_refs"):
-        blocks = ray.get(entity_df.to_arrow_refs())
-        return pa.concat_tables([b for b in blocks if b.num_rows] or blocks[:1])
-    raise FeatureStoreError(
-        f"entity_df is {type(entity_df).__name__}; expected a pandas or polars frame, an Arrow table or a Ray Dataset."
-    )
+    project: Project
+    plan: ReadPlan
 
-
-def moments(spine: pa.Table) -> pl.Series:
-    """The spine's moments in UTC, in their own unit; without a zone they are UTC.
-
-    Raises:
-        TimestampError: the column holds no timestamps.
-    """
-    column = spine[EVENT]
-    if not pa.types.is_timestamp(column.type):
-        column = conform_column(column, Field(EVENT, "timestamp"), "entity_df")
-    times = pl.Series(EVENT, column)
-    if not isinstance(times.dtype, pl.Datetime):
-        raise TimestampError(f"entity_df: column {EVENT!r} is {times.dtype}; expected timestamps.")
-    if times.dtype.time_zone is None:
-        return times.dt.replace_time_zone("UTC")
-    return times.dt.convert_time_zone("UTC")
+    def __call__(self, spine: pa.Table, joined: Columns) -> pa.Table:
+        given = {name: spine[name] for name in spine.column_names}
+        columns = {**joined, **compute(self.project, self.plan, given, joined)}
+        for pair, name in self.plan.outputs:
+            spine = spine.append_column(name, columns[pair])
+        return spine
 
 
 def read_historical(
-    project: Project, lake: Lake, plan: ReadPlan, entity_df: Any, as_of: datetime | None
+    project: Project, lake: Lake, plan: ReadPlan, spine: pa.Table | RemoteSpine, as_of: datetime | None = None,
+    pinned: Mapping[str, Any] | None = None, tasks: Tasks | None = None,
 ) -> HistoricalFeatures:
-    """Joins what `plan` says.
+    """Joins what `plan` says; `tasks`: where the pieces of large joins run (default: Ray's workers).
 
     Raises:
         MissingColumnError: the spine lacks a join key or `event_timestamp`.
-        UnknownNameError: a view that was never materialised.
+        SchemaMismatchError, TimestampError: a join key or moment of another type.
+        UnknownNameError: a view that was never materialised, or a pinned snapshot that is gone.
     """
-    spine = as_table(entity_df)
     require_columns(spine.column_names, [EVENT, *(k for r in plan.joined for k in r.key_columns)], "entity_df")
-    times = moments(spine)
-    joined: Columns = {}
-    views: dict[str, Any] = {}
-    for read in plan.joined:
-        table = view_table(project.name, read.view.name, read.version)
-        snapshot_id = lake.current_snapshot_id(table)
-        rows = pl.DataFrame(_rows(lake, table, read.view, times, as_of, snapshot_id))
-        found = _join(read, times, spine_keys(spine, read.view, read.key_columns), rows)
-        schema = arrow_schema(read.features)
-        for name in found.columns:
-            joined[(read.label, name)] = found[name].to_arrow().cast(schema.field(name).type)
-        views[read.label] = {"version": read.version, "table": table, "snapshot_id": snapshot_id, "rows": rows.height}
-    given = {name: spine[name] for name in spine.column_names}
-    joined.update(compute(project, plan, given, joined))
-    result = spine
-    for pair, name in plan.outputs:
-        result = result.append_column(name, joined[pair])
-    manifest = {
-        "views": views,
+    finish = _Finish(project, plan)
+    tasks = tasks or RayTasks()
+    with original_errors():
+        if isinstance(spine, pa.Table):
+            times = moments(spine)
+            views = _open(lake, project, plan, stretch_of(times), as_of, pinned)
+            joined = join_table(tasks, views, spine, times)
+            blocks = (finish(spine, joined),)
+        else:
+            chunks = in_chunks(spine)
+            found = tasks.get([tasks.submit(stretch_of_blocks, *chunk) for chunk in chunks])
+            views = _open(lake, project, plan, stretch_of_all(found), as_of, pinned)
+            blocks = join_remote(tasks, views, chunks, finish)
+    return HistoricalFeatures(blocks, {
+        "views": {
+            v.read.label: {
+                "version": v.read.version, "table": v.scan.table, "snapshot_id": v.scan.snapshot_id,
+                "rows_scanned": v.scan.num_rows(),
+            }
+            for v in views
+        },
         "features": [f"{label}:{feature}" for (label, feature), _ in plan.outputs],
         "as_of": None if as_of is None else as_of.isoformat(),
-        "rows": result.num_rows,
-        "row_hash": content_hash([result]),
         "created_timestamp": datetime.now(UTC).isoformat(),
-    }
-    return HistoricalFeatures(result, manifest)
+    })
 
 
-def _rows(
-    lake: Lake, table: str, view: FeatureView, times: pl.Series, as_of: datetime | None, snapshot_id: int | None
-) -> pa.Table:
-    """Rows of a view's table that can matter for the moments asked: columns and files that cannot are not read."""
-    columns = [f.name for f in key_fields(view)]
-    columns += [a.column for a in view.aggregations] if view.aggregations else [f.name for f in view.fields]
-    columns += [EVENT, "available_timestamp", "created_timestamp", "source_created_timestamp", "row_key"]
-    conditions = []
-    first, last = times.min(), times.max()
-    if isinstance(last, datetime) and isinstance(first, datetime):
-        conditions.append(f"available_timestamp <= '{_later(last, timedelta(milliseconds=1))}'")
-        if view.aggregations:
-            reach = max(a.window + a.hop for a in view.aggregations)
-            conditions.append(f"available_timestamp > '{_later(first, -reach)}'")
-        elif view.ttl is not None:
-            conditions.append(f"event_timestamp >= '{_later(first, -view.ttl)}'")
-    if as_of is not None:
-        conditions.append(f"created_timestamp <= '{as_of.astimezone(UTC).isoformat()}'")
-    return lake.read(
-        table, columns=list(dict.fromkeys(columns)), row_filter=" and ".join(conditions) or None,
-        snapshot_id=snapshot_id,
-    )
-
-
-def _later(moment: datetime, by: timedelta) -> str:
-    """A moment moved, or the end of the calendar where that lies beyond it."""
-    try:
-        return (moment + by).isoformat()
-    except OverflowError:
-        return (datetime.max if by > timedelta(0) else datetime.min).replace(tzinfo=UTC).isoformat()
-
-
-def _join(read: ViewRead, times: pl.Series, keys: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    size = len(times) + rows.height
-    if size <= BUCKETS_ABOVE_ROWS:
-        return join_view(read.view, read.features, times, keys, rows)
-
-    def run(buckets: list[Bucket]) -> list[pl.DataFrame]:
-        task = ray.remote(_join_bucket)
-        done = ray.get([task.remote(read, t.to_frame().to_arrow(), k.to_arrow(), r.to_arrow()) for t, k, r in buckets])
-        return [pl.DataFrame(table) for table in done]
-
-    return join_in_buckets(read.view, times, keys, rows, -(-size // ROWS_PER_BUCKET), run)
-
-
-def _join_bucket(read: ViewRead, times: pa.Table, keys: pa.Table, rows: pa.Table) -> pa.Table:
-    moments_of_bucket = pl.DataFrame(times).to_series()
-    return join_view(read.view, read.features, moments_of_bucket, pl.DataFrame(keys), pl.DataFrame(rows)).to_arrow()
-
-
+def _open(
+    lake: Lake, project: Project, plan: ReadPlan, stretch: Stretch | None, as_of: datetime | None,
+    pinned: Mapping[str, Any] | None,
+) -> list[ViewScan]:
+    return [open_view(lake, project.name, read, stretch, as_of, pinned) for read in plan.joined]

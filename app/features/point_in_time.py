@@ -3,7 +3,7 @@
 For each spine row with moment `t` and each key, candidates have `event <= t`, `available <= t` and, with a TTL,
 `event >= t - ttl`. The greatest event wins, then the greatest created, then the order of `TIE_BREAKERS` and of the
 values. A winner's null stays null; without a candidate every feature is null. The output has exactly the spine's rows
-in their order.
+in their order. Without keys every spine row has the same candidates.
 
 A row is a candidate from `visible = max(event, available)` on, so the winner without a TTL is the running maximum of
 the rows' rank in order of `visible`; and since the winner has the greatest event, a winner that is too old for the TTL
@@ -19,6 +19,7 @@ import polars as pl
 
 EVENT, AVAILABLE, CREATED = "event_timestamp", "available_timestamp", "created_timestamp"
 TIE_BREAKERS = (CREATED, "source_created_timestamp", "row_key")
+LONGEST_TTL = timedelta(days=3_700_000)  # longer than all time a timestamp can hold, short enough to be added to one
 _RANK, _VISIBLE, _WINNER, _TIME, _ROW = "__rank", "__visible", "__winner", "__time", "__row"
 
 
@@ -35,31 +36,96 @@ def as_of_join(
     Args:
         times: the moment of each spine row, any unit, UTC.
         spine_keys: the key columns of the spine, same length, same types as in `rows`.
-        rows: feature rows with `keys`, `features`, event, available and created timestamps in microseconds.
-        keys: names of the key columns.
+        rows: feature rows with `keys`, `features` and event timestamps in microseconds. Without available timestamps
+            each was available when it happened. Created timestamps and further columns are needed where `has_ties`.
+        keys: names of the key columns, none for a view without entities.
         features: names of the columns wanted.
         ttl: how old the winner's event may be, inclusive.
 
     Returns:
         The columns `features`, one row for each spine row, in its order.
     """
-    ranked = _ranked(rows, keys)
-    steps = (
-        ranked.select(*keys, pl.max_horizontal(EVENT, AVAILABLE).alias(_VISIBLE), _RANK)
-        .drop_nulls()
-        .sort(_VISIBLE, maintain_order=True)
-        .with_columns(pl.col(_RANK).cum_max().over(list(keys)).alias(_WINNER))
-    )
-    spine = spine_keys.select(keys).with_columns(floor_us(times).alias(_TIME)).with_row_index(_ROW)
+    ranked = ranked_rows(rows, keys)
+    winners = winning_rows(times, spine_keys, ranked, keys)
+    if ttl is not None:
+        winners = within_ttl(winners, ranked[EVENT].gather(winners), times, ttl)
+    return ranked.select([ranked[name].gather(winners).alias(name) for name in features])
+
+
+def ranked_rows(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """Rows in such an order that of two of one key the later one beats the earlier one. Rows of nobody are left out."""
+    needed = [c for c in (*keys, EVENT, AVAILABLE) if c in rows.columns and rows[c].null_count()]
+    ordered = by_event(rows.drop_nulls(needed) if needed else rows)
+    if CREATED not in rows.columns:
+        return ordered
+    tied = _tied(ordered, keys)
+    if not tied.any():
+        return ordered
+    settled = ordered.filter(tied).sort(order_of(ordered, keys), nulls_last=False, maintain_order=True)
+    return pl.concat([ordered.filter(~tied), settled]).sort(EVENT, maintain_order=True)
+
+
+def has_ties(rows: pl.DataFrame, keys: Sequence[str]) -> bool:
+    """Whether two rows of one key have one event timestamp, so that their further columns decide."""
+    return bool(_tied(by_event(rows), keys).any())
+
+
+def by_event(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the order of their events; those of a file of ours are in it already."""
+    return rows if rows[EVENT].is_sorted() else rows.sort(EVENT)
+
+
+def _tied(ordered: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
+    """Which rows have an equal of key and event."""
+    event = ordered[EVENT]
+    near = ((event == event.shift(1)) | (event == event.shift(-1))).fill_null(False)
+    if not near.any():
+        return near
+    twice = ordered.filter(near).select(*keys, EVENT).is_duplicated()
+    return near.scatter(near.arg_true(), twice)
+
+
+def order_of(rows: pl.DataFrame, keys: Sequence[str]) -> list[pl.Expr]:
+    """What decides between rows of one key, the most important first: times, identity, then the values themselves."""
+    first = [EVENT, *(c for c in TIE_BREAKERS if c in rows.columns)]
+    rest = [c for c in rows.columns if c not in first and c not in keys and not c.startswith("__")]
+    return [_comparable(c, rows.schema[c]) for c in [*first, *rest]]
+
+
+def _comparable(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Lists are compared as texts: any order will do, as long as it is always the same."""
+    if isinstance(dtype, pl.List):
+        return pl.col(column).cast(pl.List(pl.String)).list.eval(pl.element().fill_null("")).list.join("\x1f")
+    return pl.col(column)
+
+
+def winning_rows(times: pl.Series, spine_keys: pl.DataFrame, ranked: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
+    """Position in `ranked` of the winner for each spine row whatever its age, null without a candidate."""
+    steps = ranked.select(*keys, EVENT).with_row_index(_RANK)
+    if AVAILABLE in ranked.columns and (ranked[AVAILABLE] > ranked[EVENT]).any():
+        visible = pl.select(pl.max_horizontal(ranked[EVENT], ranked[AVAILABLE])).to_series().alias(_VISIBLE)
+        winner = pl.col(_RANK).cum_max()
+        steps = (
+            steps.with_columns(visible)
+            .sort(_VISIBLE, maintain_order=True)
+            .with_columns((winner.over(list(keys)) if keys else winner).alias(_WINNER))
+        )
+    else:
+        steps = steps.rename({EVENT: _VISIBLE, _RANK: _WINNER})
+    spine = pl.DataFrame([floor_us(times).alias(_TIME), *(spine_keys[key] for key in keys)]).with_row_index(_ROW)
     asked = spine.drop_nulls().sort(_TIME, maintain_order=True)
     won = asked.join_asof(
         steps.select(*keys, _VISIBLE, _WINNER),
-        left_on=_TIME, right_on=_VISIBLE, by=list(keys), strategy="backward", check_sortedness=False,
-    ).select(_ROW, _WINNER)
-    winners = spine.select(_ROW).join(won, on=_ROW, how="left", maintain_order="left")[_WINNER]
-    if ttl is not None:
-        winners = _within_ttl(winners, ranked[EVENT], times, ttl)
-    return ranked.select([ranked[name].gather(winners).alias(name) for name in features])
+        left_on=_TIME, right_on=_VISIBLE, by=list(keys) or None, strategy="backward", check_sortedness=False,
+    )
+    winners = pl.repeat(None, len(times), dtype=pl.UInt32, eager=True)
+    return winners.scatter(won[_ROW], won[_WINNER])
+
+
+def within_ttl(winners: pl.Series, events: pl.Series, times: pl.Series, ttl: timedelta) -> pl.Series:
+    """The winners whose events are young enough for the moments asked, null for the others."""
+    fresh = events + min(ttl, LONGEST_TTL) >= _to_us(times, round_up=True)
+    return pl.select(pl.when(fresh.fill_null(False)).then(winners)).to_series()
 
 
 def floor_us(times: pl.Series) -> pl.Series:
@@ -75,16 +141,3 @@ def _to_us(times: pl.Series, *, round_up: bool) -> pl.Series:
     nanoseconds = times.to_physical()
     whole = (nanoseconds + 999) // 1000 if round_up else nanoseconds // 1000
     return whole.cast(pl.Datetime("us", "UTC"))
-
-
-def _ranked(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """Rows in the order in which a later one beats an earlier one, with that rank."""
-    first = [EVENT, *(c for c in TIE_BREAKERS if c in rows.columns)]
-    rest = [c for c in rows.columns if c not in first and c not in keys]
-    return rows.sort([*first, *rest], nulls_last=False, maintain_order=True).with_row_index(_RANK)
-
-
-def _within_ttl(winners: pl.Series, events: pl.Series, times: pl.Series, ttl: timedelta) -> pl.Series:
-    won_at = events.gather(winners)
-    fresh = won_at + ttl >= _to_us(times, round_up=True)
-    return pl.select(pl.when(fresh.fill_null(False)).then(winners)).to_series()

@@ -121,7 +121,7 @@ def newest_for_online(view: FeatureView, rows: pl.DataFrame, until: datetime) ->
     known = rows.filter(pl.col(AVAILABLE) <= until)
     if view.aggregations:
         keep = timedelta(microseconds=WindowLayout.of(view.aggregations).keep_us)
-        return resolve(known).filter(pl.col(AVAILABLE) > _earlier(until, keep))
+        return resolve(known, view.join_keys).filter(pl.col(AVAILABLE) > _earlier(until, keep))
     keys = [f.name for f in key_fields(view)]
     past = known.filter(pl.col(EVENT) <= until).sort(EVENT, *TIE_BREAKERS)
     winners = past.group_by(keys, maintain_order=True).last().select(rows.columns)

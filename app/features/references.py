@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from app.errors import FeatureStoreError, UnknownNameError
 from app.features.registry import ViewRegistry
@@ -48,7 +50,7 @@ class ReadPlan:
 
 def plan_read(
     project: Project, registry: ViewRegistry, features: Sequence[str] | FeatureService, given: Collection[str],
-    full_feature_names: bool = False,
+    full_feature_names: bool = False, pinned_views: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> ReadPlan:
     """Resolves references.
 
@@ -58,6 +60,7 @@ def plan_read(
         features: references as `app.spec.references` explains, or a service.
         given: columns that come with the question (keys, request fields, the moment).
         full_feature_names: name results `view__feature`.
+        pinned_views: of an earlier manifest, whose `version` of a view counts where a reference names none.
 
     Raises:
         UnknownNameError: a view, version or feature that does not exist.
@@ -77,7 +80,7 @@ def plan_read(
             on_demand[label] = view
             fields = view.fields
         else:
-            read = _read(registry, reference)
+            read = _read(registry, reference, pinned_views)
             if reads.setdefault(label, read) != read:
                 raise FeatureStoreError(
                     f"{label!r} names two different joins. Give each a name of its own.", reference=label
@@ -92,7 +95,8 @@ def plan_read(
     inputs: dict[str, dict[str, tuple[str, str] | None]] = {}
     for label, view in on_demand.items():
         inputs[label] = {
-            name: None if name in given else _provider(project, registry, name, view, reads) for name in view.inputs
+            name: None if name in given else _provider(project, registry, name, view, reads, pinned_views)
+            for name in view.inputs
         }
         needed += [pair for pair in inputs[label].values() if pair is not None]
     return ReadPlan(
@@ -103,8 +107,11 @@ def plan_read(
     )
 
 
-def _read(registry: ViewRegistry, reference: FeatureReference) -> ViewRead:
-    view, version = registry.view(reference.view, reference.version)
+def _read(
+    registry: ViewRegistry, reference: FeatureReference, pinned_views: Mapping[str, Mapping[str, Any]]
+) -> ViewRead:
+    pinned = pinned_views.get(reference.label, {}).get("version")
+    view, version = registry.view(reference.view, pinned if reference.version is None else reference.version)
     unknown = [key for key, _ in reference.join_key_map if key not in view.join_keys]
     if unknown:
         raise UnknownNameError(
@@ -136,7 +143,7 @@ def _select(fields: Sequence[Field], feature: str, label: str) -> list[Field]:
 
 def _provider(
     project: Project, registry: ViewRegistry, name: str, wanted_by: OnDemandFeatureView,
-    reads: dict[str, ViewRead],
+    reads: dict[str, ViewRead], pinned_views: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, str]:
     """The joined feature that an on-demand view means by `name`: one of the views asked for, else of any view."""
     providers = [label for label, read in reads.items() if name in {f.name for f in read.view.feature_fields}]
@@ -150,7 +157,7 @@ def _provider(
             "or give the feature a name of its own.", view=wanted_by.name, input=name,
         )
     if providers[0] not in reads:
-        reads[providers[0]] = _read(registry, FeatureReference(providers[0], name))
+        reads[providers[0]] = _read(registry, FeatureReference(providers[0], name), pinned_views)
     return providers[0], name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import uuid4
@@ -15,14 +15,16 @@ from app.features.backfill import Backfill, MaterializeResult
 from app.features.definitions import require_writable
 from app.features.expectations import REASON, check
 from app.features.governed import GovernedDefinitions
-from app.features.historical import EVENT, HistoricalFeatures, as_table, read_historical
+from app.features.historical import HistoricalFeatures, read_historical
 from app.features.ingest import IngestResult, ingest
 from app.features.online import Batch, open_store
 from app.features.online_load import OnlineLoads, Rollback
 from app.features.online_read import OnlineReader, online_table
+from app.features.point_in_time import EVENT
 from app.features.push import PushResult, Rows, checked, online_batch, stamped_view_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
 from app.features.references import ReadPlan, ViewRead, plan_read
+from app.features.spine import open_spine
 from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_rows import source_frame
 from app.features.view_tables import ensure_view_table, view_table
@@ -149,27 +151,35 @@ class FeatureStore(GovernedDefinitions):
         return [self.lake.sweep_orphans(table, older_than) for table in self.lake.tables(self.project.name)]
 
     def get_historical_features(
-        self, entity_df: Any, features: Features, full_feature_names: bool = False, as_of: datetime | None = None
+        self, entity_df: Any, features: Features, full_feature_names: bool = False, as_of: datetime | None = None,
+        pinned: Mapping[str, Any] | None = None,
     ) -> HistoricalFeatures:
         """Features of each row of `entity_df` as they could be known at its `event_timestamp`.
 
         Args:
             entity_df: pandas or polars frame, Arrow table or Ray Dataset with join keys and `event_timestamp`.
-            features: `"view:feature"`, `"view:*"`, `"view@v2:feature"`, or a service.
+            features: references (`"view:feature"`; all forms in `app.spec.references`), or a service.
             full_feature_names: name the columns `view__feature`.
             as_of: only rows that our system had written by then exist.
+            pinned: the manifest of an earlier read; the same versions and snapshots are read again, whatever has been
+                written or registered since.
 
         Returns:
             The same rows in the same order with the same columns, features added.
 
         Raises:
-            UnknownNameError: a view or feature that does not exist.
-            MissingColumnError: a join key is missing.
+            UnknownNameError: a view, version, feature or join key that does not exist, or a snapshot that is gone.
+            MissingColumnError: a join key or `event_timestamp` is missing.
+            SchemaMismatchError, TimestampError: a join key or moment of another type.
             FeatureStoreError: two columns of one name.
         """
-        table = as_table(entity_df)
-        plan = self._plan(features, full_feature_names, table.column_names)
-        return read_historical(self.project, self.lake, plan, table, None if as_of is None else _utc(as_of))
+        spine = open_spine(entity_df)
+        plan = self._plan(features, full_feature_names, spine.column_names, (pinned or {}).get("views"))
+        if pinned is not None and as_of is None and pinned.get("as_of"):
+            as_of = datetime.fromisoformat(pinned["as_of"])
+        return read_historical(
+            self.project, self.lake, plan, spine, None if as_of is None else _utc(as_of), pinned
+        )
 
     def get_online_features(
         self, features: Features, entity_rows: Sequence[dict[str, Any]], at: datetime | None = None,
@@ -269,14 +279,19 @@ class FeatureStore(GovernedDefinitions):
             require_writable(view)
         return chosen
 
-    def _plan(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> ReadPlan:
+    def _plan(
+        self, features: Features, full_feature_names: bool, given: Sequence[str],
+        pinned_views: Mapping[str, Any] | None = None,
+    ) -> ReadPlan:
         """What to read, looked up and allowed once for each way of asking."""
         key = _plan_key(features, full_feature_names, given)
-        if key not in self._plans:
-            plan = plan_read(self.project, self._registry, features, given, full_feature_names)
-            require_read(self._access, plan)
+        if key in self._plans and pinned_views is None:
+            return self._plans[key]
+        plan = plan_read(self.project, self._registry, features, given, full_feature_names, pinned_views or {})
+        require_read(self._access, plan)
+        if pinned_views is None:
             self._plans[key] = plan
-        return self._plans[key]
+        return plan
 
     def _reader(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> OnlineReader:
         key = _plan_key(features, full_feature_names, given)

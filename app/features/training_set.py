@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +14,8 @@ import pyarrow as pa
 from app.errors import FeatureStoreError
 from app.features.arrow_types import to_plain_pandas
 from app.features.content_hash import content_hash
-from app.features.historical import EVENT
 from app.features.ingest import newest_rows, raw_table
+from app.features.point_in_time import EVENT
 from app.features.sources import available_column
 from app.features.store import FeatureStore
 from app.foundation.lake import Lake
@@ -40,16 +41,18 @@ class TrainingSet:
 
 def training_set(
     project: Project, store: FeatureStore, lake: Lake, start: datetime, end: datetime,
-    available_by: datetime | None = None,
+    available_by: datetime | None = None, pinned: Mapping[str, Any] | None = None,
 ) -> TrainingSet:
     """Cases asked in `[start, end)` whose label was available by `available_by` (default: ever).
+
+    `pinned`: the manifest of an earlier training set, whose snapshots of cases, labels and views are read again.
 
     Raises:
         UnknownNameError: cases, labels or views that were not ingested or materialised.
         FeatureStoreError: two inputs of one name.
     """
-    cases, cases_snapshot = _cases(project, lake, start, end)
-    labels, labels_snapshot = _labels(project, lake)
+    cases, cases_snapshot = _cases(project, lake, start, end, _pinned(pinned, "cases"))
+    labels, labels_snapshot = _labels(project, lake, _pinned(pinned, "labels"))
     if available_by is not None:
         labels = labels.filter(pl.col(LABEL_AVAILABLE) <= available_by)
     key, asked = project.cases.key, project.cases.prediction_timestamp
@@ -61,7 +64,7 @@ def training_set(
     names = feature_names(project)
     held_back = spine.select(key, asked, LABEL, LABEL_AVAILABLE)
     sent = spine.drop([c for c in (asked, LABEL, LABEL_AVAILABLE) if c != EVENT])
-    found = store.get_historical_features(sent.to_arrow(), project.service)
+    found = store.get_historical_features(sent.to_arrow(), project.service, pinned=pinned)
     table = _arranged(held_back.to_arrow(), found.table, names)
     manifest = {
         **found.manifest,
@@ -91,7 +94,13 @@ def feature_names(project: Project) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _cases(project: Project, lake: Lake, start: datetime, end: datetime) -> tuple[pl.DataFrame, int | None]:
+def _pinned(manifest: Mapping[str, Any] | None, part: str) -> int | None:
+    return None if manifest is None else manifest[part]["snapshot_id"]
+
+
+def _cases(
+    project: Project, lake: Lake, start: datetime, end: datetime, pinned: int | None
+) -> tuple[pl.DataFrame, int | None]:
     """Key, moment, request fields and the join keys of the service's views."""
     cases = project.cases
     references = project.references(project.service)
@@ -103,7 +112,7 @@ def _cases(project: Project, lake: Lake, start: datetime, end: datetime) -> tupl
             keys.update(renamed.get(k, k) for k in view.join_keys)
     wanted = [cases.key, cases.prediction_timestamp, *(f.name for f in cases.request_fields), *sorted(keys)]
     table = raw_table(project.name, cases.source)
-    snapshot_id = lake.current_snapshot_id(table)
+    snapshot_id = lake.current_snapshot_id(table) if pinned is None else pinned
     asked = cases.prediction_timestamp
     rows = lake.read(
         table, columns=list(dict.fromkeys([*wanted, "row_key", "created_timestamp"])), snapshot_id=snapshot_id,
@@ -117,12 +126,12 @@ def _feeds_on_demand(view: Any, views: list[Any]) -> bool:
     return any(f.name in inputs for f in view.feature_fields)
 
 
-def _labels(project: Project, lake: Lake) -> tuple[pl.DataFrame, int | None]:
+def _labels(project: Project, lake: Lake, pinned: int | None) -> tuple[pl.DataFrame, int | None]:
     """Key, label and when it became available; one row for each case, those without a label left out."""
     label, key = project.label, project.cases.key
     available = available_column(label.source)
     table = raw_table(project.name, label.source)
-    snapshot_id = lake.current_snapshot_id(table)
+    snapshot_id = lake.current_snapshot_id(table) if pinned is None else pinned
     columns = list(dict.fromkeys([key, label.column, available, "row_key", "created_timestamp"]))
     rows = newest_rows(pl.DataFrame(lake.read(table, columns=columns, snapshot_id=snapshot_id)))
     labels = rows.select(key, pl.col(label.column).alias(LABEL), pl.col(available).alias(LABEL_AVAILABLE)).drop_nulls()

@@ -5,7 +5,7 @@ Rows come as arrays sorted by `(entity, available, event, row key)`, one row for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,12 +119,16 @@ def segment_ends(starts: np.ndarray, num_rows: int) -> np.ndarray:
     return np.append(starts[1:], num_rows) - 1 if num_rows else starts
 
 
-def resolve(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each row key: the one written last. A later correction replaces what it corrects."""
+def resolve(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """One row for each row key of an entity: the one written last. A later correction replaces what it corrects.
+
+    A correction that names another entity adds a row to that one, as it does online.
+    """
+    identity = [*keys, "row_key"]
     if not rows["row_key"].is_duplicated().any():
         return rows
     newest = [c for c in (CREATED, "source_created_timestamp") if c in rows.columns]
-    return rows.sort([*newest, *ORDER]).unique("row_key", keep="last", maintain_order=True)
+    return rows.sort([*newest, *ORDER]).unique(identity, keep="last", maintain_order=True)
 
 
 def row_entries(codes: np.ndarray, entity: np.ndarray, index: np.ndarray) -> Entries:

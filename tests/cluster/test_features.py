@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
+import ray.data
 
 from app.errors import MissingColumnError, SchemaMismatchError, TimestampError
-from app.features import historical
+from app.features import join_spine, spine, storage_partitions
 from app.features.backfill import BEGINNING
 from app.features.ingest import ingest, read_source
 from app.features.store import FeatureStore
@@ -52,8 +54,8 @@ def test_raw_rows_to_training_set(settings: Settings, monkeypatch: pytest.Monkey
     cut = training_set(shop.PROJECT, store, store.lake, shop.BASE, END, available_by=shop.BASE + timedelta(days=7))
     assert 0 < len(cut.frame) < 120
     assert cut.frame["label_available_timestamp"].max() <= pd.Timestamp(shop.BASE + timedelta(days=7))
-    monkeypatch.setattr(historical, "BUCKETS_ABOVE_ROWS", 100)
-    monkeypatch.setattr(historical, "ROWS_PER_BUCKET", 100)
+    monkeypatch.setattr(join_spine, "ONE_TASK_ROWS", 0)
+    monkeypatch.setattr(join_spine, "CHUNK_ROWS", 50)
     in_tasks = training_set(shop.PROJECT, store, store.lake, shop.BASE, END)
     assert in_tasks.manifest["row_hash"] == found.manifest["row_hash"]
 
@@ -129,3 +131,25 @@ def test_a_failing_reader_is_not_swallowed(settings: Settings) -> None:
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         ingest(source, "shop", Lake.open(settings), "run")
     assert not Lake.open(settings).exists("shop.raw_sales")
+
+
+@pytest.mark.parametrize("num_blocks", [1, 7])
+def test_a_dataset_is_joined_where_it_is(settings: Settings, monkeypatch: pytest.MonkeyPatch, num_blocks: int) -> None:
+    store = FeatureStore(shop.PROJECT, settings)
+    store.apply()
+    for view in ("turnover", "last_sale"):
+        store.push(view, shop.sales_frame(), to="offline")
+    store.push("price", shop.prices_frame(), to="offline")
+    asked = shop.cases_frame().rename(columns={"asked_at": "event_timestamp"})
+    expected = store.get_historical_features(asked, shop.SERVICE)
+    monkeypatch.setattr(spine, "GATHERED_ROWS", 0)
+    monkeypatch.setattr(join_spine, "CHUNK_ROWS", 40)
+    monkeypatch.setattr(storage_partitions, "TASK_ROWS", 150)
+    blocks = ray.data.from_pandas(asked).repartition(num_blocks)
+    found = store.get_historical_features(blocks, shop.SERVICE)
+    assert all(isinstance(block, ray.ObjectRef) for block in found.blocks)
+    assert found.to_pandas().equals(expected.to_pandas())
+    assert found.to_dataset().count() == len(asked)
+    assert found.manifest["rows"] == len(asked)
+    with pytest.raises(SchemaMismatchError, match="column 'sku'"):
+        store.get_historical_features(ray.data.from_pandas(asked.assign(sku="one")), shop.SERVICE)

@@ -51,6 +51,7 @@ class BucketScan:
     row_filter: BooleanExpression
     iceberg_schema: Schema
     io: FileIO
+    properties: dict[str, str]
 
     def num_rows(self, buckets: Collection[int] | None = None) -> int:
         """Rows of the files, before the filter."""
@@ -129,4 +130,5 @@ def scan_of(table: Table, identifier: str, scan: DataScan, row_filter: BooleanEx
         identifier, None if snapshot is None else snapshot.snapshot_id, buckets,
         {bucket: tuple(sorted(found, key=lambda f: f.path)) for bucket, found in files.items()},
         kept_schema(table.schema().as_arrow()), row_filter, table.schema(), table.io,
+        dict(table.properties),
     )

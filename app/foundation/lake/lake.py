@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -84,12 +85,12 @@ class Lake:
 
     def ensure_table(
         self, identifier: str, schema: pa.Schema, bucket_by: tuple[str, ...] = (), num_buckets: int = 8,
-        sort_by: str | None = None,
+        sort_by: str | None = None, properties: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Creates the table, or adds columns that are new. Types are kept as `table_schema` says.
 
         `bucket_by` partitions a new table by an Iceberg bucket of each column's value, `sort_by` orders the rows within
-        each file by a column of moments; an existing table stays as it is.
+        each file by a column of moments, `properties` are kept with it; an existing table stays as it is.
 
         Raises:
             SchemaMismatchError: a column exists with another type.
@@ -103,7 +104,9 @@ class Lake:
             try:
                 # One commit: a table seen without its partitions would take rows that never get a bucket.
                 with (
-                    catalog.create_table_transaction(identifier, schema, properties=TABLE_PROPERTIES) as creation,
+                    catalog.create_table_transaction(
+                        identifier, schema, properties={**TABLE_PROPERTIES, **properties}
+                    ) as creation,
                     creation.update_spec() as spec,
                     creation.update_sort_order() as order,
                 ):
@@ -262,7 +265,7 @@ class Lake:
     def scan_buckets(
         self, identifier: str, row_filter: str | None = None, snapshot_id: int | None = None
     ) -> BucketScan:
-        """The table's files by bucket, for tasks that read only their own.
+        """The table's files by bucket (of the newest snapshot unless told), for tasks that read only their own.
 
         Raises:
             UnknownNameError: no such table or snapshot.

@@ -7,16 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 
 from app.errors import FeatureStoreError, MissingColumnError, SchemaMismatchError, UnknownNameError
-from app.features.historical import BUCKETS_ABOVE_ROWS
-from app.features.join_view import join_in_buckets, join_view
+from app.features import historical, hot_keys, join_spine, storage_partitions
 from app.features.store import FeatureStore
+from app.features.tasks import InlineTasks
 from app.settings import Settings
-from app.spec import FeatureView
 from tests.unit.features import shop
 
 
@@ -81,19 +79,20 @@ def test_one_batch_equals_single_questions(store: FeatureStore) -> None:
     assert together[12]["amount_count_1d"] == 0
 
 
-@pytest.mark.parametrize("view", [shop.TURNOVER, shop.PRICE, shop.LAST_SALE], ids=lambda v: v.name)
-@pytest.mark.parametrize("num_buckets", [1, 2, 7, 200])
-def test_buckets_do_not_change_the_result(store: FeatureStore, view: FeatureView, num_buckets: int) -> None:
-    rows = pl.DataFrame(store.lake.read(f"shop.fv_{view.name}_v1"))
-    asked = pl.DataFrame(spine()).select("shop", pl.col("sku").cast(pl.Int64), "event_timestamp")
-    times, keys = asked["event_timestamp"].dt.replace_time_zone("UTC"), asked.select(view.join_keys)
-    whole = join_view(view, view.feature_fields, times, keys, rows)
-    split = join_in_buckets(
-        view, times, keys, rows.sample(fraction=1, shuffle=True, seed=num_buckets), num_buckets,
-        lambda buckets: [join_view(view, view.feature_fields, *bucket) for bucket in buckets],
-    )
-    assert split.equals(whole)
-    assert asked.height < BUCKETS_ABOVE_ROWS
+@pytest.mark.parametrize(("chunk_rows", "task_rows"), [(7, 20), (50, 150), (1000, 10), (30, 10_000)])
+def test_partitions_chunks_and_parts_do_not_change_the_result(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, chunk_rows: int, task_rows: int
+) -> None:
+    asked = spine().sample(frac=1, random_state=chunk_rows)
+    whole = store.get_historical_features(asked, shop.SERVICE)
+    monkeypatch.setattr(historical, "RayTasks", InlineTasks)
+    monkeypatch.setattr(join_spine, "ONE_TASK_ROWS", 0)
+    monkeypatch.setattr(join_spine, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(storage_partitions, "TASK_ROWS", task_rows)
+    monkeypatch.setattr(hot_keys, "SAMPLED_ROWS", 10)
+    split = store.get_historical_features(asked, shop.SERVICE)
+    assert split.table.equals(whole.table)
+    assert split.manifest["row_hash"] == whole.manifest["row_hash"]
 
 
 def test_the_spine_comes_back_as_it_was(store: FeatureStore) -> None:

@@ -145,7 +145,7 @@ def test_correction_replaces_the_row_it_corrects() -> None:
             "created_timestamp": pl.Series([5, 5, 6]).cast(pl.Datetime("us", "UTC")), "x": [1.0, 2.0, 10.0],
         }
     )
-    assert sorted(resolve(rows)["x"].to_list()) == [2.0, 10.0]
+    assert sorted(resolve(rows, [])["x"].to_list()) == [2.0, 10.0]
 
 
 def test_constant_values_have_no_spread() -> None:

@@ -1,0 +1,114 @@
+"""Joins all views to a spine: small ones in this process, large ones by storage partitions. The result is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from app.features.arrow_types import arrow_schema
+from app.features.join_view import join_view
+from app.features.point_in_time import EVENT
+from app.features.spine import RemoteSpine, moments, one_table, spine_keys, stretch_of
+from app.features.storage_partitions import Columns, decide_splits, gathered, join_pieces, split_chunk
+from app.features.tasks import Tasks
+from app.features.view_rows import key_fields
+from app.features.view_scan import Stretch, ViewScan
+from app.foundation.lake import bucket_numbers
+from app.foundation.lake.clustered_write import grouped
+
+ONE_TASK_ROWS = 2_000_000  # spine and feature rows of a view together; more are joined in tasks
+CHUNK_ROWS = 1_000_000  # of a spine
+Finish = Callable[[pa.Table, Columns], pa.Table]
+
+
+def join_table(
+    tasks: Tasks, views: Sequence[ViewScan], spine: pa.Table, times: pl.Series
+) -> Columns:
+    """The features of a spine that lies in this process; views that are large for it are joined in tasks."""
+    columns: Columns = {}
+    large: list[ViewScan] = []
+    for view in views:
+        read = view.read
+        keys = spine_keys(spine, key_fields(read.view), read.key_columns, read.view.name)
+        buckets = None
+        if view.scan.buckets is not None:
+            asked = keys[view.scan.buckets.column].to_arrow()
+            buckets = np.unique(bucket_numbers(asked, view.scan.buckets.number)).tolist()
+        if spine.num_rows + view.scan.num_rows(buckets) > ONE_TASK_ROWS:
+            large.append(view)
+            continue
+        found = join_view(read.view, read.features, times, keys, view.rows(buckets, keys))
+        for field in arrow_schema(read.features):
+            columns[(read.label, field.name)] = found[field.name].to_arrow().cast(field.type)
+    if large:
+        columns.update(_join_large(tasks, large, spine))
+    return columns
+
+
+def _join_large(tasks: Tasks, views: Sequence[ViewScan], spine: pa.Table) -> Columns:
+    splits = decide_splits(views)
+    needed = list(dict.fromkeys([EVENT, *(c for v in views for c in v.read.key_columns)]))
+    slim = spine.select(needed)
+    chunks = [slim.slice(i, CHUNK_ROWS) for i in range(0, max(spine.num_rows, 1), CHUNK_ROWS)]
+    counts, pieces = [], []
+    for chunk in chunks:
+        of_chunk, *tables = split_chunk(views, splits, chunk)
+        counts.append(of_chunk)
+        pieces.append([None if t is None else tasks.put(t) for t in tables])
+    outputs = join_pieces(tasks, views, splits, counts, pieces)
+    parts = [
+        gathered(chunk.num_rows, views, [tasks.get(refs) for refs in of_chunk])
+        for chunk, of_chunk in zip(chunks, outputs, strict=True)
+    ]
+    return {pair: pa.chunked_array([c for p in parts for c in _chunks(p[pair])]) for pair in parts[0]}
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def in_chunks(spine: RemoteSpine) -> list[list[Any]]:
+    """Consecutive blocks that make a chunk together."""
+    return grouped(spine.blocks, max(min(len(spine.blocks), -(-spine.num_rows // CHUNK_ROWS)), 1))
+
+
+def join_remote(
+    tasks: Tasks, views: Sequence[ViewScan], chunks: Sequence[Sequence[Any]], finish: Finish
+) -> tuple[Any, ...]:
+    """References to the chunks with their features; `finish` runs on each chunk, where it is."""
+    splits = decide_splits(views)
+    num_pieces = max((s.position + len(s.numbers) for s in splits), default=0)
+    shared = tasks.put(list(views))
+    counts, pieces = [], []
+    if num_pieces:
+        made = [tasks.submit(split_chunk, shared, splits, *chunk, num_returns=1 + num_pieces) for chunk in chunks]
+        counts = tasks.get([of_chunk for of_chunk, *_ in made])
+        pieces = [of_chunk for _, *of_chunk in made]
+    outputs = join_pieces(tasks, views, splits, counts, pieces) if num_pieces else [[] for _ in chunks]
+    blocks = []
+    for chunk, of_chunk in zip(chunks, outputs, strict=True):
+        lengths = [len(chunk), *(len(tables) for tables in of_chunk)]
+        blocks.append(tasks.submit(_assemble, shared, finish, lengths, *chunk, *(t for ts in of_chunk for t in ts)))
+    tasks.get([tasks.submit(_num_rows, block) for block in blocks])  # an error of any task is raised here, not later
+    return tuple(blocks)
+
+
+def stretch_of_blocks(*blocks: pa.Table) -> Stretch | None:
+    """First and last moment of a chunk."""
+    return stretch_of(moments(one_table(blocks)))
+
+
+def _num_rows(block: pa.Table) -> int:
+    return int(block.num_rows)
+
+
+def _assemble(views: Sequence[ViewScan], finish: Finish, lengths: Sequence[int], *tables: pa.Table) -> pa.Table:
+    ends = np.cumsum([0, *lengths]).tolist()
+    blocks, *outputs = (tables[a:b] for a, b in pairwise(ends))
+    spine = one_table(blocks)
+    return finish(spine, gathered(spine.num_rows, views, outputs))
