@@ -7,6 +7,8 @@
 | MILLRACE_CATALOG_URL | SQLAlchemy URL of the Iceberg SQL catalog | SQLite in the home |
 | MILLRACE_WAREHOUSE | folder or object-store URL of Iceberg files | <home>/warehouse |
 | MILLRACE_ONLINE_URL | online feature store, sqlite:///… or redis://… | SQLite in the home |
+| MILLRACE_ONLINE_CACHE_S | seconds for which an entity's features may be answered from a replica's memory | 0: never |
+| MILLRACE_ONLINE_CACHE_ENTRIES | entities × views kept in that memory | 100000 |
 | MILLRACE_MLFLOW_URL | MLflow tracking URI | SQLite in the home |
 | MILLRACE_HTTP_PORT | port of the Serve application | 8000 |
 | MILLRACE_HTTP_HOST | address that local clients use to reach it | 127.0.0.1 |
@@ -37,6 +39,8 @@ class Settings:
     http_host: str
     http_port: int
     principal: str
+    online_cache_s: float = 0.0
+    online_cache_entries: int = 100_000
 
     @property
     def http_url(self) -> str:
@@ -98,7 +102,21 @@ def load_settings(environment: Mapping[str, str] | None = None, *, in_job: bool 
         http_host=env.get("MILLRACE_HTTP_HOST", "127.0.0.1"),
         http_port=int(port),
         principal=env.get("MILLRACE_PRINCIPAL") or _os_user(),
+        online_cache_s=_number(env, "MILLRACE_ONLINE_CACHE_S", 0.0),
+        online_cache_entries=int(_number(env, "MILLRACE_ONLINE_CACHE_ENTRIES", 100_000)),
     )
+
+
+def _number(env: Mapping[str, str], variable: str, default: float) -> float:
+    """Raises: SettingsError: not a number from 0 on."""
+    text = env.get(variable)
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise SettingsError(f"{variable} is {text!r}; expected a number from 0 on.", variable=variable)
+    return value
 
 
 def _os_user() -> str:

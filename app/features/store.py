@@ -17,7 +17,7 @@ from app.features.expectations import REASON, check
 from app.features.governed import GovernedDefinitions
 from app.features.historical import HistoricalFeatures, read_historical
 from app.features.ingest import IngestResult, ingest
-from app.features.online import Batch, open_store
+from app.features.online import Batch, CacheUse, cache_use, open_store
 from app.features.online_load import OnlineLoads, Rollback
 from app.features.online_read import OnlineReader, online_table
 from app.features.point_in_time import EVENT
@@ -51,7 +51,7 @@ class FeatureStore(GovernedDefinitions):
         database = StateDatabase.open(settings.state_url)
         super().__init__(project, Lake.open(settings), database, principal or settings.principal)
         self._declared_views = {view.name for view in project.views}
-        self._online = open_store(settings.online_url)
+        self._online = open_store(settings.online_url, settings.online_cache_s, settings.online_cache_entries)
         self._loads = OnlineLoads(project.name, self.lake, database, self._online)
         self._backfill = Backfill(project.name, self.lake, database)
 
@@ -198,6 +198,11 @@ class FeatureStore(GovernedDefinitions):
         reader = self._reader(features, full_feature_names, given)
         moment = datetime.now(UTC) if at is None else _utc(at)
         return reader.read(self._online, entity_rows, moment)
+
+    @property
+    def online_cache(self) -> CacheUse | None:
+        """How reads from memory did; `None` while MILLRACE_ONLINE_CACHE_S is 0."""
+        return cache_use(self._online)
 
     def push(self, view: str, rows: Rows, to: Target = "online_and_offline") -> PushResult:
         """Adds rows of the view's source (before its transform) to the view.

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -48,6 +49,12 @@ ResultT = TypeVar("ResultT")
 
 CANDIDATE_TIMEOUT_S = 2.0
 LATENCY_BUCKETS_MS = [2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 1_000.0, 5_000.0]
+
+
+def _cache_status(store: FeatureStore) -> dict[str, Any] | None:
+    """The replica's cache of online features, with its hit rate; null while it is off."""
+    use = store.online_cache
+    return None if use is None else {**asdict(use), "hit_rate": use.hit_rate}
 
 
 @serve.deployment(name="ingress")
@@ -172,6 +179,7 @@ class Ingress:
                 "loaded": list(state.models),
                 "failed": state.failed,
                 "stale": state.stale,
+                "online_cache": _cache_status(self._store),
                 "haproxy": bool(serve_constants.RAY_SERVE_ENABLE_HA_PROXY),
                 "throughput_optimized": bool(serve_constants.RAY_SERVE_THROUGHPUT_OPTIMIZED),
             }

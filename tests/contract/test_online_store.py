@@ -34,10 +34,10 @@ AGGREGATIONS = (
 LAYOUT = WindowLayout.of(AGGREGATIONS)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "cached sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
-    if request.param == "sqlite":
-        return open_store(f"sqlite:///{tmp_path}/online.db")
+    if request.param.endswith("sqlite"):
+        return open_store(f"sqlite:///{tmp_path}/online.db", cache_s=60.0 if "cached" in request.param else 0.0)
     store = open_store(request.getfixturevalue("redis_url"))
     store.clear("t")
     store.clear("u")
