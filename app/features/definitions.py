@@ -64,7 +64,7 @@ def earlier(view: FeatureView, kept: dict[str, Any]) -> FeatureView:
             f"{list(view.join_keys)}. Declare a view with the old keys to read it.", view=view.name,
         )
     now = definition(view)
-    writable = all(kept[part] == now[part] for part in ("transform", "source"))
+    writable = all(kept.get(part) == now.get(part) for part in ("transform", "source", "expectations"))
     return replace(
         view,
         fields=tuple(Field(name, dtype, pii=_is_personal(view, name)) for name, dtype in kept["fields"]),

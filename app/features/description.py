@@ -23,7 +23,7 @@ def describe_definition(kind: Kind, name: str, declared: Declared | None, kept: 
         "version": active.version if active else None,
         "versions": [v.version for v in kept.versions] if kept else [],
         "declared": declared is not None,
-        "held_back": bool(kept and kept.held_hash),
+        "held_back": bool(declared and kept and declared.definition_hash in kept.held),
         "description": told.description if told else "",
         "owner": told.owner if told else "",
         "tags": dict(told.tags) if told else {},

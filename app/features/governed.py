@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from app.errors import UnknownNameError
 from app.features.access import require_changes
-from app.features.declared import KIND_NAMES, Kind
+from app.features.declared import KIND_NAMES, Key, Kind
 from app.features.definition_diff import Difference, diff_definitions
 from app.features.description import describe_definition
 from app.features.impact import Impact, find_impact, refuse_if_used, with_impact
@@ -178,6 +178,10 @@ class GovernedDefinitions:
              **{k: v for k, v in d.detail.items() if k != "project"}}
             for d in rows[:limit]
         ]
+
+    def names(self) -> list[Key]:
+        """Kind and name of everything declared or registered, what was deleted included."""
+        return list({**self._registry.declared(), **self._registry.tables.kept()})
 
     def kind_of(self, name: str, kind: Kind | None = None) -> Kind:
         """Of what kind a name is: views before services before entities, unless `kind` says.

@@ -73,7 +73,9 @@ class ViewRegistry:
         return list(plan)
 
     def rollback(self, view: str, version: int) -> None:
-        """Makes an earlier version of a view the active one; `apply` keeps it so until the declaration changes again.
+        """Makes an earlier version of a view the active one.
+
+        `apply` keeps it so as long as the project declares a meaning that was rolled back from.
 
         Raises:
             UnknownNameError: there is no such version.
@@ -81,17 +83,17 @@ class ViewRegistry:
             StateConflictError: somebody else changed the registry meanwhile.
         """
         revision = self.tables.revision()
-        now_declared = self._declared(view)
+        self._declared(view)
         chosen = self.version("view", view, version)
-        if self.tables.kept()[("view", view)].active is None:
+        known = self.tables.kept()[("view", view)]
+        if known.active is None:
             raise FeatureStoreError(f"feature view {view!r} was deleted; apply its declaration again first.", view=view)
-        declared_hash = definition_hash(now_declared)
-        held = None if chosen.definition_hash == declared_hash else declared_hash
+        held = (known.held | {known.active.definition_hash}) - {chosen.definition_hash}
 
         def activate(session: Session, now: datetime) -> None:
             self.tables.activate(session, "view", view, version)
             told = self.tables.told(session, "view", view, now)
-            told.held_hash = held
+            told.held_hash = " ".join(sorted(held)) or None
 
         self.tables.change(revision, [f"{view}: rolled back to version {version}"], activate)
         self.refresh()

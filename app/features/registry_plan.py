@@ -28,7 +28,7 @@ class KeptVersion:
 class Kept:
     """What the registry has under one name, oldest version first.
 
-    `held_hash`: the declared meaning that a rollback holds back. A deleted definition keeps its versions, none active.
+    `held`: hashes of the meanings that rollbacks hold back. A deleted definition keeps its versions, none active.
     """
 
     versions: tuple[KeptVersion, ...]
@@ -36,7 +36,7 @@ class Kept:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    held_hash: str | None = None
+    held: frozenset[str] = frozenset()
     deleted_at: datetime | None = None
 
     @property
@@ -65,7 +65,7 @@ class Change:
     def __str__(self) -> str:
         subject = self.name if self.kind == "view" else f"{KIND_NAMES[self.kind]} {self.name}"
         changed = f" ({', '.join(self.parts)} changed)" if self.parts else ""
-        reached = (("feeds", self.feeds), ("read by", self.affects), ("learned from by", self.models))
+        reached = (("feeds", self.feeds), ("read by", self.affects), ("learned by", self.models))
         users = "".join(f"; {verb} {', '.join(names)}" for verb, names in reached if names)
         return f"{subject}: {self.action}, version {self.version}{changed}{users}"
 
@@ -96,7 +96,7 @@ def decide_changes(declared: Mapping[Key, Declared], kept: Mapping[Key, Kept]) -
             continue
         active = known.active
         behind = active is not None and active.definition_hash != wanted.definition_hash
-        if active is not None and behind and known.held_hash == wanted.definition_hash:
+        if active is not None and behind and wanted.definition_hash in known.held:
             held[wanted.name] = active.version
         elif active is None or behind:
             changes.append(_other_meaning(wanted, known))

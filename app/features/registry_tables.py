@@ -138,5 +138,6 @@ def _kept(versions: list[KeptVersion], told: r.RegisteredDefinition | None) -> K
     if told is None:
         return Kept(tuple(versions))
     return Kept(
-        tuple(versions), told.owner, told.description, told.tags, told.fields, told.held_hash, told.deleted_at
+        tuple(versions), told.owner, told.description, told.tags, told.fields,
+        frozenset((told.held_hash or "").split()), told.deleted_at
     )

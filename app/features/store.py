@@ -140,6 +140,10 @@ class FeatureStore(GovernedDefinitions):
         marked = with_personal_marks(declared)
         return view_statistics(self.lake, self._database, marked, view_table(self.project.name, view, version))
 
+    def online_until(self, view: str) -> datetime | None:
+        """Up to when the view's table was last brought into the online store; pushes may be newer."""
+        return self._loads.last_load(view, self._stored(view)[1])
+
     def sweep(self, older_than: timedelta = DEFAULT_AGE) -> list[SweepResult]:
         """Deletes files that failed or killed writes left beside the project's tables.
 

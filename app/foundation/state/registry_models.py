@@ -37,7 +37,7 @@ class RegisteredDefinition(Base):
     description: Mapped[str]
     tags: Mapped[dict[str, Any]]
     fields: Mapped[dict[str, Any]]  # meaning and PII mark of each field
-    held_hash: Mapped[str | None]  # the declared meaning that a rollback holds back
+    held_hash: Mapped[str | None]  # hashes of the meanings that rollbacks hold back, with blanks between
     deleted_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
     updated_by: Mapped[str]

@@ -85,7 +85,7 @@ def test_a_plan_names_services_and_models_affected(store: FeatureStore, settings
     price = dataclasses.replace(shop.PRICE, ttl=timedelta(days=9))
     project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, price, shop.LAST_SALE))
     (change,) = FeatureStore(project, settings).plan()
-    assert str(change).endswith("; feeds purchase; read by buying; learned from by shop@3")
+    assert str(change).endswith("; feeds purchase; read by buying; learned by shop@3")
 
 
 def test_a_model_that_learned_from_an_earlier_version_stays_traced(store: FeatureStore, settings: Settings) -> None:

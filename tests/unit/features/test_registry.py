@@ -155,6 +155,15 @@ def test_a_rollback_holds_until_the_declaration_changes_again(settings: Settings
     assert [v["active"] for v in back.versions("price")] == [False, True, False]
 
 
+def test_two_rollbacks_in_a_row_hold_back_both(settings: Settings) -> None:
+    for days in (2, 3, 4):
+        store = applied(with_price(ttl=days * DAY), settings)
+    store.rollback("price", 2)
+    FeatureStore(shop.PROJECT, settings).rollback("price", 1)
+    for days in (3, 4):
+        assert FeatureStore(with_price(ttl=days * DAY), settings).plan().held == {"price": 1}
+
+
 def test_rolling_forward_ends_the_hold(settings: Settings) -> None:
     applied(shop.PROJECT, settings)
     store = applied(with_price(ttl=DAY), settings)
