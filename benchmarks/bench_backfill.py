@@ -26,8 +26,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from app.assembly.job import quiet_libraries
 from app.features.backfill import BEGINNING
-from app.features.ingest import CREATED, raw_rows, raw_table
+from app.features.raw_tables import CREATED, raw_rows, raw_table
 from app.features.sources import raw_schema
 from app.features.store import FeatureStore
 from app.foundation.lineage import provenance
@@ -65,8 +66,12 @@ def main() -> None:
     options = parser.parse_args()
     days = 60 if options.quick else 365
     sizes = [1] if options.quick else options.sizes
+    quiet_libraries()
     ray.init(address="local", include_dashboard=False, log_to_driver=False, object_store_memory=2_000_000_000)
-    measured = [measure(size, days) for size in sizes]
+    measured = []
+    for size in sizes:
+        measured.append(measure(size, days))
+        print(f"size {size}: {json.dumps(measured[-1])}", flush=True)
     ray.shutdown()
     report(measured, "backfill-quick" if options.quick else "backfill")
     worst = min(m["ratio"] for m in measured)
@@ -115,8 +120,8 @@ def decades(size: int) -> Iterator[tuple[int, int]]:
 
 
 def repeated(frame: pl.DataFrame, years: range, moments: tuple[str, ...]) -> pl.DataFrame:
-    """The frame once for each year, its moments moved."""
-    return pl.concat([frame.with_columns(pl.col(moments) + year * YEAR) for year in years])
+    """The frame once for each year, its moments moved and its flights told apart by `year`."""
+    return pl.concat([frame.with_columns(pl.col(moments) + y * YEAR, pl.lit(y).alias("year")) for y in years])
 
 
 def write_decade(folder: Path, first: int, last: int, days: int) -> int:
@@ -124,7 +129,8 @@ def write_decade(folder: Path, first: int, last: int, days: int) -> int:
     until = flights.YEAR_START + timedelta(days=days)
     rows = repeated(
         flights.landed().filter(pl.col(AVAILABLE) < until), range(first, last), (AVAILABLE, "departure_timestamp")
-    ).with_columns(pl.format("{}-{}", "flight_id", pl.col(AVAILABLE).dt.year()).alias("flight_id"))
+    ).with_columns(pl.format("{}-{}", "flight_id", "year").alias("flight_id"))
+    rows = rows.drop("year")
     rows.write_parquet(folder / f"{first:03d}.parquet")
     return rows.height
 
@@ -133,7 +139,7 @@ def questions(first: int, last: int, days: int) -> pl.DataFrame:
     """Every flight's keys at its prediction time."""
     until = flights.YEAR_START + timedelta(days=days)
     asked = flights.schedule().select(*KEYS, pl.col("prediction_timestamp").alias(AT)).filter(pl.col(AT) < until)
-    return repeated(asked, range(first, last), (AT,))
+    return repeated(asked, range(first, last), (AT,)).drop("year")
 
 
 def prepared_store(home: Path, parquet: Path) -> FeatureStore:

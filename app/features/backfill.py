@@ -18,9 +18,9 @@ from functools import cached_property
 from app.features.backfill_commit import ChunkCommit, Written, view_coverage
 from app.features.backfill_stage import StageViews
 from app.features.coverage import Covered, Stretch, decide_backfill
-from app.features.ingest import CREATED
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
+from app.features.raw_tables import CREATED
 from app.features.sources import raw_schema
 from app.features.view_tables import ensure_view_table, view_table
 from app.foundation.lake import Lake

@@ -3,54 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import ray.data
 
-from app.features.arrow_types import TIMESTAMP, arrow_schema
-from app.features.content_hash import content_hash
+from app.features.arrow_types import arrow_schema, conform
+from app.features.content_hash import content_hash, row_hashes
+from app.features.cursors import cursor_reader
 from app.features.expectations import check
-from app.features.keys import row_keys
+from app.features.incremental_ingest import ingest_new
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
+from app.features.raw_tables import CREATED, IngestResult, raw_rows, raw_table, row_expectations
 from app.features.sources import map_settled, original_errors, raw_schema, settle, source_dataset
 from app.foundation.lake import Lake
 from app.foundation.telemetry.progress import StepProgress
-from app.spec.features import Expectation, Source
+from app.spec.features import Source
 
-CREATED = "created_timestamp"
 CONTENT_HASH = "content_hash"
-
-
-@dataclass(frozen=True)
-class IngestResult:
-    """What one ingest found. `already_there`: the same content had been ingested before, nothing was written."""
-
-    source: str
-    rows: int
-    quarantined: int
-    snapshot_id: int | None
-    already_there: bool = False
-
-
-def raw_table(project: str, source: Source) -> str:
-    """Identifier of a source's raw table."""
-    return f"{project}.raw_{source.name}"
 
 
 def ingest(
     source: Source, project_name: str, lake: Lake, run_id: str, progress_step: StepProgress | None = None
 ) -> IngestResult:
-    """Reads the source whole and appends it when its content is new; rows that fail expectations go to quarantine.
+    """Appends what is new of a source; rows that fail expectations go to quarantine.
 
-    The quarantine is written before the raw table, each in one commit marked with the content's hash: a kill
-    between the two is mended by the next run, and the same content is never written twice.
+    A source that can say what is new is read from its cursor on (`incremental_ingest.py`). Any other is read whole, and
+    its rows that are new or changed are appended. The quarantine is written before the raw table, each in one commit
+    marked with the content's hash: a kill between the two is mended by the next run, and the same content is never
+    written twice.
 
     Raises:
         DataError: the data is not as declared; nothing is written.
     """
+    reader = cursor_reader(source)
+    if reader is not None:
+        return ingest_new(source, reader, project_name, lake, run_id, progress_step)
     with original_errors():
         settled = settle(source_dataset(source, lake), arrow_schema(source.fields))
     digest = content_hash(_tables(settled))
@@ -58,16 +48,18 @@ def ingest(
         progress_step.note(f"{source.name}: content {digest}")
     created = datetime.now(UTC)
     rules = row_expectations(source)
+    table, quarantine = raw_table(project_name, source), quarantine_table(project_name)
+    known = known_hashes(lake, table, source)
 
-    def passing(table: pa.Table) -> pa.Table:
-        return raw_rows(check(table, rules)[0], source, created)
+    def passing(rows: pa.Table) -> pa.Table:
+        return raw_rows(check(unknown_rows(rows, known), rules)[0], source, created)
 
-    def failing(table: pa.Table) -> pa.Table:
-        return quarantine_rows(check(table, rules)[1], source.name, created)
+    def failing(rows: pa.Table) -> pa.Table:
+        return quarantine_rows(check(rows, rules)[1], source.name, created)
 
     passed, failed = map_settled(settled, passing), map_settled(settled, failing)
-    num_passed, num_failed = _count(passed), _count(failed)
-    table, quarantine = raw_table(project_name, source), quarantine_table(project_name)
+    num_new, num_failed = _count(passed), _count(failed)
+    num_passed = _count(settled) - num_failed
     lake.ensure_table(table, raw_schema(source))
     lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
     found = lake.find_commit(table, CONTENT_HASH, digest)
@@ -79,20 +71,24 @@ def ingest(
         if num_failed and lake.find_commit(quarantine, CONTENT_HASH, quarantine_mark) is None:
             lake.append(quarantine, failed, {**marks, CONTENT_HASH: quarantine_mark})
         snapshot_id = lake.append(table, passed, {**marks, CONTENT_HASH: digest})
-    return IngestResult(source.name, num_passed, num_failed, snapshot_id)
+    return IngestResult(source.name, num_passed, num_failed, snapshot_id, new_rows=num_new)
 
 
-def row_expectations(source: Source) -> tuple[Expectation, ...]:
-    """The declared rules, and that every row has an event time."""
-    return (Expectation(source.event_timestamp, not_null=True), *source.expectations)
+def known_hashes(lake: Lake, table: str, source: Source) -> np.ndarray:
+    """Sorted hashes of the newest row of each identity that the raw table has; read a column set at a time."""
+    if not lake.exists(table) or lake.current_snapshot_id(table) is None:
+        return np.zeros(0, np.uint64)
+    rows = newest_rows(pl.DataFrame(lake.read(table)))
+    return np.sort(row_hashes(conform(rows.to_arrow(), source.fields, f"table {table}")))
 
 
-def raw_rows(table: pa.Table, source: Source, created: datetime) -> pa.Table:
-    """Declared columns with the row's identity and the moment we wrote it."""
-    keys = row_keys(pl.DataFrame(table), source.key).to_list()
-    return table.append_column("row_key", pa.array(keys, pa.string())).append_column(
-        CREATED, pa.repeat(pa.scalar(created, TIMESTAMP), table.num_rows)
-    )
+def unknown_rows(rows: pa.Table, known: np.ndarray) -> pa.Table:
+    """Rows whose content is not among the known ones."""
+    if len(known) == 0 or rows.num_rows == 0:
+        return rows
+    hashes = row_hashes(rows)
+    at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return rows.filter(pa.array(known[at] != hashes))
 
 
 def read_source(lake: Lake, project_name: str, source: Source) -> pl.DataFrame:

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from app.features.arrow_types import TIMESTAMP, conform, rows_to_table
 from app.features.expectations import REASON, check
-from app.features.ingest import CREATED, raw_rows, row_expectations
 from app.features.keys import entity_key
 from app.features.online import Batch, LatestBatch, LatestRow, WindowBatch
 from app.features.point_in_time import AVAILABLE, EVENT, TIE_BREAKERS
+from app.features.raw_tables import CREATED, raw_rows, row_expectations
 from app.features.sketches import distinct_codes
 from app.features.view_rows import key_fields, view_rows
 from app.features.window_layout import WindowLayout

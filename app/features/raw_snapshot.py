@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from app.features.coverage import Covered, Stretch, cut
-from app.features.ingest import CREATED, raw_table
+from app.features.raw_tables import CREATED, raw_table
 from app.features.sources import available_column, original_errors
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import Commit

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.csv
 import ray
 import ray.data
 from ray.exceptions import RayTaskError
 
 from app.errors import DataError, MillraceError, SchemaMismatchError
-from app.features.arrow_types import ARROW_TYPES, arrow_schema, conform
+from app.features.arrow_types import arrow_schema, conform
+from app.features.file_source import csv_options
+from app.features.sql_source import whole_tables
 from app.foundation.lake import Lake
-from app.spec.features import CsvFiles, DatasetFunction, Field, IcebergTable, ParquetFiles, Source
+from app.spec.features import CsvFiles, DatasetFunction, Field, IcebergTable, ParquetFiles, Source, SqlQuery
 
 SMALL_BYTES = 512 * 1024 * 1024  # up to this size blocks are gathered and written as one table, in one commit
 
@@ -50,11 +51,9 @@ def _read(source: Source, lake: Lake) -> ray.data.Dataset:
     if isinstance(reader, ParquetFiles):
         return ray.data.read_parquet(_paths(reader.path, source))
     if isinstance(reader, CsvFiles):
-        types = {
-            f.name: pa.string() if f.dtype == "timestamp" else ARROW_TYPES[f.dtype] for f in source.fields
-        }
-        options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-        return ray.data.read_csv(_paths(reader.path, source), convert_options=options)
+        return ray.data.read_csv(_paths(reader.path, source), convert_options=csv_options(source.fields))
+    if isinstance(reader, SqlQuery):
+        return ray.data.from_arrow(list(whole_tables(source, reader)))
     if isinstance(reader, IcebergTable):
         return lake.dataset(reader.identifier)
     if isinstance(reader, DatasetFunction):

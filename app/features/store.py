@@ -16,13 +16,14 @@ from app.features.definitions import require_writable
 from app.features.expectations import REASON, check
 from app.features.governed import GovernedDefinitions
 from app.features.historical import HistoricalFeatures, read_historical
-from app.features.ingest import IngestResult, ingest
+from app.features.ingest import ingest
 from app.features.online import Batch, CacheUse, cache_use, open_store
 from app.features.online_load import OnlineLoads, Rollback
 from app.features.online_read import OnlineReader, online_table
 from app.features.point_in_time import EVENT
 from app.features.push import PushResult, Rows, checked, online_batch, stamped_view_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
+from app.features.raw_tables import IngestResult
 from app.features.references import ReadPlan, ViewRead, plan_read
 from app.features.spine import open_spine
 from app.features.statistics import ViewStatistics, view_statistics

@@ -14,8 +14,9 @@ import pyarrow as pa
 from app.errors import FeatureStoreError
 from app.features.arrow_types import to_plain_pandas
 from app.features.content_hash import content_hash
-from app.features.ingest import newest_rows, raw_table
+from app.features.ingest import newest_rows
 from app.features.point_in_time import EVENT
+from app.features.raw_tables import raw_table
 from app.features.sources import available_column
 from app.features.store import FeatureStore
 from app.foundation.lake import Lake

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from app.features.arrow_types import conform
 from app.features.expectations import check
-from app.features.ingest import CREATED, raw_rows, raw_table, row_expectations
+from app.features.raw_tables import CREATED, raw_rows, raw_table, row_expectations
 from app.features.sources import raw_schema
 from app.foundation.lake import Lake
 from app.spec import Source

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import FeatureStoreError, MissingColumnError, SchemaMismatchError
 from app.features.arrow_types import conform
-from app.features.ingest import raw_rows
+from app.features.raw_tables import raw_rows
 from app.features.view_rows import view_rows
 from app.spec import FeatureView
 from tests.unit.features import shop
