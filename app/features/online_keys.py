@@ -22,11 +22,11 @@ class AskedKeys:
     distinct: list[str]
     place: list[int] | None  # `None`: row `i` means key `i`
 
-    def spread(self, column: Sequence[Any]) -> list[Any]:
-        """Values by row out of values by distinct key, which are followed by one for a row without a key."""
+    def spread(self, column: Sequence[Any]) -> Sequence[Any]:
+        """Values by row out of values by distinct key; `None` for a row without a key."""
         if self.place is None:
-            return list(column[:-1])
-        return [column[place] for place in self.place]
+            return column
+        return [None if place < 0 else column[place] for place in self.place]
 
 
 def asked_keys(keys: Sequence[tuple[str, Field]], view: str, rows: Sequence[Mapping[str, Any]]) -> AskedKeys:

@@ -25,7 +25,7 @@ from app.features.windows import window_features
 from app.spec import Project
 from app.spec.features import Aggregation, Field
 
-Columns = list[list[Any]]
+Columns = list[Sequence[Any]]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -56,7 +56,7 @@ class OnlineReader:
             if read.keys not in keys:
                 keys[read.keys] = asked_keys(read.keys, read.view_name, entity_rows)
         states = store.states([(read.table, keys[read.keys].distinct) for read in self._reads])
-        joined: dict[tuple[str, str], list[Any]] = {}
+        joined: dict[tuple[str, str], Sequence[Any]] = {}
         for read, found in zip(self._reads, states, strict=True):
             asked = keys[read.keys]
             columns = (_windows if read.aggregations else _latest)(store, read, asked, found, at_us)
@@ -66,11 +66,12 @@ class OnlineReader:
         columns = [joined[pair] for pair, _ in self._plan.outputs]
         if not columns:
             return [dict(row) for row in entity_rows]
-        names = self._names
-        return [
-            {**row, **dict(zip(names, values, strict=True))}
-            for row, values in zip(entity_rows, zip(*columns, strict=True), strict=True)
-        ]
+        answers = []
+        for row, values in zip(entity_rows, zip(*columns, strict=True), strict=True):
+            answer = dict(row)
+            answer.update(zip(self._names, values, strict=True))
+            answers.append(answer)
+        return answers
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ def _latest(
         texts.append(found[1] if known and found is not None else b"null")
     nothing = [None] * read.num_fields
     records = [nothing if values is None else values for values in json.loads(b"[" + b",".join(texts) + b"]")]
-    records.append(nothing)
-    by_field = list(zip(*records, strict=True))
+    by_field = list(zip(*records, strict=True)) or [()] * read.num_fields  # nobody is asked for
     return [
         asked.spread([_moment(n, read.encoded[i]) for n in by_field[i]] if i in read.encoded else by_field[i])
         for i in read.places
@@ -152,13 +152,13 @@ def _windows(
         plain: list[Any] = values.tolist()
         if values.dtype.kind == "f" and np.isnan(values).any():
             plain = [None if v != v else v for v in plain]
-        columns.append(asked.spread([*plain, None]))
+        columns.append(asked.spread(plain))
     return columns
 
 
 def _on_demand(
     project: Project, plan: ReadPlan, entity_rows: Rows, at: datetime,
-    joined: Mapping[tuple[str, str], list[Any]],
+    joined: Mapping[tuple[str, str], Sequence[Any]],
 ) -> dict[tuple[str, str], list[Any]]:
     types = {(r.label, f.name): f for r in plan.joined for f in r.features}
     columns = {pair: pa.array(values, ARROW_TYPES[types[pair].dtype]) for pair, values in joined.items()}

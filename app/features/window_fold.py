@@ -63,7 +63,11 @@ def fold_axis(layout: CellLayout, cells: np.ndarray) -> np.ndarray:
     """Folds the first axis of `[W, Q, S]` (W at least 1), giving `[Q, S]`."""
     result = np.empty(cells.shape[1:])
     if layout.sums.start < layout.sums.stop:
-        result[:, layout.sums] = np.add.accumulate(cells[:, :, layout.sums], axis=0)[-1]
+        total = cells[0].copy()  # of all cells, because whole rows are added faster than parts of them
+        with np.errstate(invalid="ignore", over="ignore"):
+            for step in cells[1:]:
+                total += step
+        result[:, layout.sums] = total[:, layout.sums]
     for operation, part in ((np.minimum, layout.minima), (np.maximum, layout.maxima)):
         if part.start < part.stop:
             result[:, part] = operation.reduce(cells[:, :, part], axis=0)

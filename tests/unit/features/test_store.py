@@ -177,6 +177,19 @@ def test_keys_that_cannot_be_looked_up(store: FeatureStore, row: dict[str, Any],
         store.get_historical_features(asked, ["price:price"])
 
 
+def test_rows_without_a_key_have_no_features(store: FeatureStore) -> None:
+    store.load_online(shop.BASE + timedelta(days=3))
+    asked = [{"sku": None, "shop": "a"}, {"sku": 1, "shop": None}, {"sku": 1, "shop": "a"}, {"sku": 1, "shop": "a"}]
+    features = ["price:price", "turnover:amount_count_1d", "turnover:amount_sum_1d"]
+    at = shop.BASE + timedelta(days=3)
+    nobody, no_shop, one, same = store.get_online_features(features, asked, at=at)
+    assert (nobody["price"], no_shop["price"]) == (None, one["price"]) and one["price"] is not None
+    assert nobody["amount_count_1d"] is no_shop["amount_count_1d"] is None and one["amount_count_1d"] > 0
+    assert same == one
+    (alone,) = store.get_online_features(features, asked[:1], at=at)
+    assert alone == nobody
+
+
 def test_unregistered_views_say_what_to_do(settings: Settings) -> None:
     with pytest.raises(FeatureStoreError, match=r"Run store\.apply\(\)"):
         FeatureStore(shop.PROJECT, settings).get_online_features(["price:price"], [{"sku": 1}])
