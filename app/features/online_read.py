@@ -161,7 +161,8 @@ def _on_demand(
     joined: Mapping[tuple[str, str], Sequence[Any]],
 ) -> dict[tuple[str, str], list[Any]]:
     types = {(r.label, f.name): f for r in plan.joined for f in r.features}
-    columns = {pair: pa.array(values, ARROW_TYPES[types[pair].dtype]) for pair, values in joined.items()}
+    needed = {pair for inputs in plan.on_demand_inputs.values() for pair in inputs.values() if pair is not None}
+    columns = {pair: pa.array(joined[pair], ARROW_TYPES[types[pair].dtype]) for pair in needed}
     fields = request_fields(project)
     given: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name in {n for inputs in plan.on_demand_inputs.values() for n, pair in inputs.items() if pair is None}:

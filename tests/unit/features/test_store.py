@@ -177,6 +177,19 @@ def test_keys_that_cannot_be_looked_up(store: FeatureStore, row: dict[str, Any],
         store.get_historical_features(asked, ["price:price"])
 
 
+@pytest.mark.parametrize(("after", "expected"), [(timedelta(0), 111), (timedelta(microseconds=1), None)])
+def test_ttl_is_inclusive_in_training_and_in_serving(
+    store: FeatureStore, after: timedelta, expected: int | None
+) -> None:
+    last = shop.BASE + timedelta(days=11)
+    store.load_online(last)
+    at = last + timedelta(days=2) + after
+    (served,) = store.get_online_features(["price:price"], [{"sku": 1}], at=at)
+    asked = pd.DataFrame({"sku": [1], "event_timestamp": [at]})
+    trained = store.get_historical_features(asked, ["price:price"]).table["price"].to_pylist()
+    assert [served["price"]] == trained == [expected]
+
+
 def test_rows_without_a_key_have_no_features(store: FeatureStore) -> None:
     store.load_online(shop.BASE + timedelta(days=3))
     asked = [{"sku": None, "shop": "a"}, {"sku": 1, "shop": None}, {"sku": 1, "shop": "a"}, {"sku": 1, "shop": "a"}]
