@@ -21,7 +21,7 @@ from app.features.coverage import Covered, Stretch, decide_backfill
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
 from app.features.raw_tables import CREATED
-from app.features.sources import raw_schema
+from app.features.sources import original_errors, raw_schema
 from app.features.view_tables import ensure_view_table, view_table
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import StagedRows
@@ -156,7 +156,8 @@ class Backfill:
         columns, row_filter = raw_schema(raw.source).names, raw.row_filter(chunk)
         if num_rows <= INLINE_ROWS:
             return stage(self._lake.read(raw.table, columns, row_filter, raw.snapshot_id))
-        return stage.in_workers(self._lake.dataset(raw.table, columns, row_filter, raw.snapshot_id))
+        with original_errors():
+            return stage.in_workers(self._lake.dataset(raw.table, columns, row_filter, raw.snapshot_id))
 
     def _coverage(self, view: FeatureView, version: int) -> list[Covered]:
         return view_coverage(self._lake.commits(view_table(self._project, view.name, version)))

@@ -17,7 +17,6 @@ from app.features.ingest import newest_rows
 from app.features.quarantine import quarantine_rows, quarantine_table
 from app.features.raw_snapshot import RefusedBefore
 from app.features.raw_tables import CREATED
-from app.features.sources import original_errors
 from app.features.view_rows import source_frame, view_rows
 from app.features.view_tables import view_table
 from app.foundation.lake import Lake
@@ -66,9 +65,8 @@ class StageViews:
 
     def in_workers(self, raw: ray.data.Dataset) -> list[tuple[str, StagedRows]]:
         """The same in Ray's workers, a block at a time; only the files' names and statistics come back."""
-        with original_errors():
-            staged = raw.map_batches(self._pickled, batch_format="pyarrow", batch_size=None, num_cpus=STAGE_CPUS)
-            blocks = staged.take_all()
+        staged = raw.map_batches(self._pickled, batch_format="pyarrow", batch_size=None, num_cpus=STAGE_CPUS)
+        blocks = staged.take_all()
         return [pair for block in blocks for pair in pickle.loads(block["staged"])]
 
     def _pickled(self, raw: pa.Table) -> pa.Table:
