@@ -51,6 +51,8 @@ def micros_of(moment: datetime) -> int:
 def checked(source: Source, rows: Rows, created: datetime) -> tuple[pa.Table, pa.Table, PushResult]:
     """Rows as the source declares them, with identity and created time; those that break an expectation apart.
 
+    Of a row that is sent more than once the last counts, as if they had come one after the other.
+
     Returns:
         Rows of `raw_schema(source)`, refused rows with a column `reason`, and the count of both.
 
@@ -64,7 +66,13 @@ def checked(source: Source, rows: Rows, created: datetime) -> tuple[pa.Table, pa
         table = rows_to_table(rows, source.fields, where)
     passed, failed = check(table, row_expectations(source))
     result = PushResult(passed.num_rows, tuple(failed[REASON].to_pylist()))
-    return raw_rows(passed, source, created), failed, result
+    return _last_of_each(raw_rows(passed, source, created)), failed, result
+
+
+def _last_of_each(raw: pa.Table) -> pa.Table:
+    """The last row of each row key, in the order of the rows."""
+    last = {key: place for place, key in enumerate(raw["row_key"].to_pylist())}
+    return raw if len(last) == raw.num_rows else raw.take(sorted(last.values()))
 
 
 def stamped_view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame, created: datetime) -> pa.Table:

@@ -190,6 +190,18 @@ def test_ttl_is_inclusive_in_training_and_in_serving(
     assert [served["price"]] == trained == [expected]
 
 
+def test_a_row_sent_twice_at_once_counts_once(store: FeatureStore) -> None:
+    sale = shop.sales_frame().iloc[[300]].assign(sku=1, shop="new")
+    at = sale["known_at"].iloc[0].to_pydatetime()
+    store.push("turnover", pd.concat([sale.assign(amount=1.0), sale.assign(amount=2.0)]))
+    features = ["turnover:amount_count_1d", "turnover:amount_sum_1d"]
+    (served,) = store.get_online_features(features, [{"shop": "new", "sku": 1}], at=at)
+    assert (served["amount_count_1d"], served["amount_sum_1d"]) == (1, 2.0)
+    asked = pd.DataFrame({"shop": ["new"], "sku": [1], "event_timestamp": [at]})
+    trained = store.get_historical_features(asked, features).table.select(list(served)).to_pylist()
+    assert [served] == trained
+
+
 def test_rows_without_a_key_have_no_features(store: FeatureStore) -> None:
     store.load_online(shop.BASE + timedelta(days=3))
     asked = [{"sku": None, "shop": "a"}, {"sku": 1, "shop": None}, {"sku": 1, "shop": "a"}, {"sku": 1, "shop": "a"}]
