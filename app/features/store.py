@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -13,22 +13,21 @@ from app.errors import FeatureStoreError, UnknownNameError
 from app.features.access import hide_personal, require, require_ingest, require_read, with_personal_marks
 from app.features.backfill import Backfill, MaterializeResult
 from app.features.definitions import require_writable
-from app.features.expectations import REASON, check
 from app.features.governed import GovernedDefinitions
 from app.features.historical import HistoricalFeatures, read_historical
 from app.features.ingest import ingest
-from app.features.online import Batch, CacheUse, cache_use, open_store
+from app.features.online import CacheUse, cache_use, open_store
 from app.features.online_load import OnlineLoads, Rollback
-from app.features.online_read import OnlineReader, online_table
+from app.features.online_read import OnlineReader
 from app.features.point_in_time import EVENT
-from app.features.push import PushResult, Rows, checked, online_batch, stamped_view_rows
-from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
+from app.features.push import PushResult, Rows
+from app.features.push_write import Target, write_pushed
+from app.features.quarantine import read_quarantine
 from app.features.raw_tables import IngestResult
-from app.features.references import ReadPlan, ViewRead, plan_read
+from app.features.references import ReadPlan, plan_read
 from app.features.spine import open_spine
 from app.features.statistics import ViewStatistics, view_statistics
-from app.features.view_rows import source_frame
-from app.features.view_tables import ensure_view_table, view_table
+from app.features.view_tables import view_table
 from app.foundation.lake import Lake
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult
 from app.foundation.projects import load_project
@@ -37,7 +36,6 @@ from app.settings import Settings, load_settings
 from app.spec import Project
 from app.spec.features import FeatureService, FeatureView, Source
 
-Target = Literal["online", "offline", "online_and_offline"]
 Features = Sequence[str] | FeatureService
 
 
@@ -244,31 +242,10 @@ class FeatureStore(GovernedDefinitions):
     def _push(
         self, source: Source, views: Sequence[tuple[FeatureView, int]], rows: Rows, to: Target
     ) -> PushResult:
-        created = datetime.now(UTC)
         for view, _ in views:
             require(self._access, "push", view)
             require_writable(view)
-        raw, failed, result = checked(source, rows, created)
-        refused = [quarantine_rows(failed, source.name, created)]
-        frame = source_frame(source, raw)
-        online: list[Batch] = []
-        for view, version in views:
-            table, broken = check(stamped_view_rows(view, raw, frame, created), view.expectations)
-            refused.append(quarantine_rows(broken, source.name, created, view.name))
-            result = result.with_refused(broken[REASON].to_pylist())
-            if to != "online":
-                offline = ensure_view_table(self.lake, self.project.name, view, version)
-                self.lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
-            if to != "offline":
-                name = online_table(self.project.name, ViewRead(view.name, view, version, ()))
-                online.append(online_batch(name, view, table))
-        self._online.put(online)
-        lost = pa.concat_tables(refused)
-        if lost.num_rows:
-            quarantine = quarantine_table(self.project.name)
-            self.lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
-            self.lake.append(quarantine, lost, {"push": source.name})
-        return result
+        return write_pushed(self.lake, self._online, self.project.name, source, views, rows, to)
 
     def _chosen(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
         names = [v.name for v in self.project.views] if views is None else views
