@@ -135,7 +135,9 @@ def _report(times_ms: dict[str, np.ndarray], quick: bool, num_customers: int, ev
         "features": sum(len(view.feature_fields) for view in VIEWS), "views": len(VIEWS), "customers": num_customers,
         "events_per_customer": events, "target_p99_ms": TARGET_P99_MS, "target_ratio": TARGET_RATIO, "ratios": ratios,
         "times_ms": found,
-        "hardware": {"cpus": os.cpu_count(), "machine": platform.machine()},
+        "hardware": {
+            "cpus": os.cpu_count(), "machine": platform.machine(), "load_average": os.getloadavg(),
+        },
         "versions": {"python": platform.python_version(), "feast": "0.67.0", "redis client": version("redis")},
         "provenance": provenance(),
     }
