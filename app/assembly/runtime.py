@@ -12,6 +12,7 @@ import ray.data
 from ray import serve
 from ray._private import ray_logging
 
+from app.assembly.hosts import live_hosts, refuse_embedded_stores
 from app.assembly.ray_environment import ray_environment
 from app.serving.haproxy import stop_leftover, wait_until_gone
 from app.settings import Settings
@@ -30,6 +31,9 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
 
     Yields whether the cluster is private. A private one is taken down whole, also after an error or
     Ctrl-C: Serve first (else its proxy outlives Ray and keeps the port), then Ray.
+
+    Raises:
+        SettingsError: the surrounding cluster has several hosts and a store is a file of one.
     """
     # Tune would keep Ctrl-C for itself, also long after a sweep: the loop would not stop.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -37,6 +41,7 @@ def ray_runtime(settings: Settings) -> Iterator[bool]:
     ray_logging.stdout_deduplicator.skip_re = EXPECTED_MESSAGES  # read from the environment when ray is imported only
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", log_to_driver=False)
+        refuse_embedded_stores(settings, live_hosts())
         _keep_operator_names()
         yield False
         return
