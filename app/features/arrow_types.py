@@ -231,10 +231,11 @@ def _timestamps(column: pa.ChunkedArray | pa.Array, field: Field, where: str) ->
     if pa.types.is_date(kind):
         return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")
     if not _is_text(kind):
-        raise _bad_timestamps(field, where, column.drop_null().slice(0, 3).to_pylist())
+        raise _bad_timestamps(field, where, column.drop_null().to_pylist())
     texts = pd.Series(column.to_pandas(), dtype="object")
     parsed = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
-    bad = texts[parsed.isna() & texts.notna()]
+    words = texts.str.strip().str.lower().isin(["now", "today"])  # pandas takes these for the moment of reading
+    bad = texts[(parsed.isna() & texts.notna()) | words]
     if len(bad):
         raise _bad_timestamps(field, where, list(bad))
     return _to_microseconds(from_series(parsed))
