@@ -30,16 +30,20 @@ def write_pushed(
 
     Raises:
         DataError: a column is missing or of another type; nothing is taken.
+        FeatureStoreError: a transform raised; nothing is written to any view.
     """
     created = datetime.now(UTC)
     raw, failed, result = checked(source, rows, created)
     refused = [quarantine_rows(failed, source.name, created)]
     frame = source_frame(source, raw)
-    batches: list[Batch] = []
-    for view, version in views:
+    computed: list[tuple[FeatureView, int, pa.Table]] = []
+    for view, version in views:  # every transform has run before anything is written
         table, broken = check(stamped_view_rows(view, raw, frame, created), view.expectations)
         refused.append(quarantine_rows(broken, source.name, created, view.name))
         result = result.with_refused(broken[REASON].to_pylist())
+        computed.append((view, version, table))
+    batches: list[Batch] = []
+    for view, version, table in computed:
         if to != "online":
             offline = ensure_view_table(lake, project, view, version)
             lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})

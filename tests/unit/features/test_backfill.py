@@ -152,6 +152,13 @@ def test_a_transform_that_fails_is_named_and_nothing_is_written(
     assert store.lake.commits("shop.fv_last_sale_v1") == []
 
 
+def test_a_push_to_several_views_writes_to_none_when_one_fails(settings: Settings) -> None:
+    store = with_views(settings, dataclasses.replace(shop.LAST_SALE, transform=_raising))
+    with pytest.raises(FeatureStoreError, match="'last_sale' raised ZeroDivisionError"):
+        store.push_source("sales", shop.sales_frame().head(3), to="online_and_offline")
+    assert store.lake.commits("shop.fv_turnover_v1") == []
+
+
 def test_rows_that_break_a_views_expectation_are_quarantined(settings: Settings) -> None:
     strict = dataclasses.replace(shop.LAST_SALE, expectations=(Expectation("sale_id", maximum=589),))
     store = with_views(settings, strict)
