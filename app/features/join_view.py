@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
-from app.features.point_in_time import as_of_join, floor_us
+from app.features.point_in_time import AVAILABLE, as_of_join, floor_us
 from app.features.window_layout import WindowLayout
 from app.features.window_rows import resolve, window_rows
 from app.features.windows import window_features
@@ -33,6 +34,36 @@ def join_view(
     names = [f.name for f in features]
     if not view.aggregations:
         return as_of_join(times, spine_keys, rows, view.join_keys, names, view.ttl)
+    changes = late_changes(rows, view.join_keys)
+    if not len(changes):
+        return _join_windows(view, features, times, spine_keys, rows)
+    # Between two changes no row is replaced by another, so one version of each counts: the newest known by then.
+    us = floor_us(times).to_physical().fill_null(0).to_numpy()
+    epochs = np.searchsorted(changes, us, side="right")
+    parts, places = [], []
+    for epoch in np.unique(epochs):
+        at = np.flatnonzero(epochs == epoch)
+        known = rows.filter(pl.col(AVAILABLE).dt.epoch("us") < int(changes[epoch])) if epoch < len(changes) else rows
+        parts.append(_join_windows(view, features, times[at], spine_keys[at], known))
+        places.append(at)
+    return pl.concat(parts)[np.argsort(np.concatenate(places))] if parts else _join_windows(
+        view, features, times, spine_keys, rows
+    )
+
+
+def late_changes(rows: pl.DataFrame, keys: Sequence[str]) -> np.ndarray:
+    """Moments at which a row is replaced by a version that became available later; increasing, microseconds."""
+    if not rows["row_key"].is_duplicated().any():
+        return np.empty(0, dtype=np.int64)
+    first = pl.col(AVAILABLE).min().over([*keys, "row_key"])
+    changed = rows.filter(pl.col(AVAILABLE) > first)[AVAILABLE].dt.epoch("us")
+    return changed.unique().sort().to_numpy()
+
+
+def _join_windows(
+    view: FeatureView, features: Sequence[Field], times: pl.Series, spine_keys: pl.DataFrame, rows: pl.DataFrame
+) -> pl.DataFrame:
+    names = [f.name for f in features]
     keys = list(view.join_keys)
     resolved = resolve(rows, keys)
     entity_of_rows, asked = _numbered(resolved.select(keys), spine_keys.select(keys), resolved.height, len(times))

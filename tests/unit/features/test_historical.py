@@ -141,3 +141,21 @@ def test_a_view_never_materialised_says_so(settings: Settings) -> None:
         store.get_historical_features(asked(), ["price:price"])
 
 
+
+
+def test_a_correction_counts_from_the_moment_it_was_available(store: FeatureStore) -> None:
+    """Whoever else is asked in the same call: earlier moments have the value of then."""
+    base = shop.BASE + timedelta(days=20)
+    sale = {"sale_id": 9_000, "shop": "late", "sku": 1, "amount": 10.0, "sold_at": base, "known_at": base}
+    store.push("turnover", pd.DataFrame([sale]), to="offline")
+    store.push("turnover", pd.DataFrame([{**sale, "amount": 4.0, "known_at": base + timedelta(hours=5)}]), to="offline")
+    hours = [0, 1, 4, 5, 6, 23]
+    rows = pd.DataFrame(
+        {"shop": "late", "sku": 1, "event_timestamp": [base + timedelta(hours=h) for h in hours]}
+    )
+    expected = [10.0, 10.0, 10.0, 4.0, 4.0, 4.0]
+    asked_together = store.get_historical_features(rows, ["turnover:amount_sum_1d"]).table
+    assert asked_together["amount_sum_1d"].to_pylist() == expected
+    for i in range(len(hours)):
+        alone = store.get_historical_features(rows.iloc[[i]], ["turnover:amount_sum_1d"]).table
+        assert alone["amount_sum_1d"].to_pylist() == [expected[i]]
