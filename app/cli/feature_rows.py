@@ -55,13 +55,16 @@ def materialize_incremental(
 
 
 @rows.command("load-online")
-def load_online(until: datetime, view: ViewsOption = None, project: ProjectOption = FLIGHTS) -> None:
-    """Fills the online store with what was available by UNTIL (UTC)."""
+def load_online(
+    until: datetime, view: ViewsOption = None, project: ProjectOption = FLIGHTS,
+    replace: Annotated[bool, typer.Option(help="forget what the online store has, pushes included")] = False,
+) -> None:
+    """Brings what was available by UNTIL (UTC) into the online store, beside what was pushed to it."""
     store = FeatureStore.open(project)
     names = view or [v.name for v in store.project.views]
     with Progress().step("Load online", total=len(names)) as step:
         for name in names:
-            (count,) = store.load_online(until, [name]).values()
+            (count,) = store.load_online(until, [name], replace).values()
             step.advance(1, f"{name}: {count:,} rows")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import sqlalchemy as sa
 
 from app.errors import FeatureStoreError
-from app.features.online import OnlineStore
+from app.features.online import Batch, LatestBatch, OnlineStore
 from app.features.online_read import online_table
 from app.features.push import newest_for_online, online_batch
 from app.features.references import ViewRead
@@ -18,6 +20,8 @@ from app.foundation.lake import Lake
 from app.foundation.state import StateDatabase
 from app.foundation.state import registry_models as r
 from app.spec.features import FeatureView
+
+SLICE_KEYS = 500  # a writer to Redis starts again when it is overtaken, so a load must be done between two pushes
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,11 @@ class OnlineLoads:
         self._database = database
         self._online = online
 
-    def load(self, view: FeatureView, version: int, until: datetime, fresh: bool = True) -> int:
+    def load(self, view: FeatureView, version: int, until: datetime, replace: bool = False) -> int:
         """Fills one view version with what was available by `until`; gives the rows it took.
 
-        `fresh`: what the online store had of it is forgotten first. Otherwise rows are added to it, and none that is
-        there is replaced by one written earlier.
+        Rows are added to what the online store has, a few hundred entities at a time, so that pushes go on meanwhile;
+        none is replaced by one written earlier. `replace`: what it had is forgotten in the same step, pushes included.
         """
         table = view_table(self._project, view.name, version)
         snapshot_id = self._lake.current_snapshot_id(table)
@@ -58,7 +62,9 @@ class OnlineLoads:
             )
         )
         newest = newest_for_online(view, rows, until)
-        self._online.put([online_batch(online, view, newest.to_arrow())], replace=fresh)
+        batch = online_batch(online, view, newest.to_arrow())
+        for part in [batch] if replace else slices(batch):
+            self._online.put([part], replace=replace)
         with self._database.session() as session:
             session.merge(
                 r.OnlineLoad(
@@ -88,7 +94,7 @@ class OnlineLoads:
         done = self._last(view.name, version)
         if done is not None and done.until >= until and done.snapshot_id == self._lake.current_snapshot_id(table):
             return Rollback(view.name, from_version, version, 0, done.until)
-        return Rollback(view.name, from_version, version, self.load(view, version, until, fresh=False), until)
+        return Rollback(view.name, from_version, version, self.load(view, version, until), until)
 
     def last_load(self, view: str, version: int) -> datetime | None:
         """Up to when a view version was brought into the online store."""
@@ -103,3 +109,19 @@ class OnlineLoads:
                     table.project == self._project, table.view == view, table.version == version
                 )
             )
+
+
+def slices(batch: Batch) -> Iterator[Batch]:
+    """A batch in parts of at most `SLICE_KEYS` entities, each with all its rows in their order."""
+    keys = [row.key for row in batch.rows] if isinstance(batch, LatestBatch) else batch.keys
+    part = {key: number // SLICE_KEYS for number, key in enumerate(dict.fromkeys(keys))}
+    if len(part) <= SLICE_KEYS:
+        yield batch
+        return
+    of_row = np.array([part[key] for key in keys], dtype=np.int64)
+    order = np.argsort(of_row, kind="stable")
+    for index in np.split(order, np.flatnonzero(np.diff(of_row[order])) + 1):
+        if isinstance(batch, LatestBatch):
+            yield LatestBatch(batch.table, [batch.rows[i] for i in index])
+        else:
+            yield batch.take(index)

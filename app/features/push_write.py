@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow as pa
 
+from app.errors import FeatureStoreError
 from app.features.expectations import REASON, check
 from app.features.online import Batch, OnlineStore
 from app.features.online_read import online_table
@@ -26,27 +27,29 @@ def write_pushed(
     lake: Lake, online: OnlineStore, project: str, source: Source, views: Sequence[tuple[FeatureView, int]], rows: Rows,
     to: Target,
 ) -> PushResult:
-    """Adds rows of a source to versions of views that read it.
+    """Adds rows of a source to versions of views that read it: computed whole before anything is written.
+
+    The online store is written first, then the rows that were refused, then the tables one by one. A push that fails
+    in between may be repeated: rows that came twice count once.
 
     Raises:
-        DataError: a column is missing or of another type; nothing is taken.
-        FeatureStoreError: a transform raised; nothing is written to any view.
+        DataError: a column is missing or of another type, or so in a transform's result; nothing is written.
+        FeatureStoreError: a transform raised, or there is no such target; nothing is written.
+        StoreUnavailableError: the online store cannot be written to; neither are the tables.
     """
+    if to not in get_args(Target):
+        raise FeatureStoreError(f"cannot push to {to!r}; expected one of {', '.join(get_args(Target))}.", to=to)
     created = datetime.now(UTC)
     raw, failed, result = checked(source, rows, created)
     refused = [quarantine_rows(failed, source.name, created)]
     frame = source_frame(source, raw)
-    computed: list[tuple[FeatureView, int, pa.Table]] = []
-    for view, version in views:  # every transform has run before anything is written
+    batches: list[Batch] = []
+    computed: list[pa.Table] = []
+    for view, version in views:
         table, broken = check(stamped_view_rows(view, raw, frame, created), view.expectations)
         refused.append(quarantine_rows(broken, source.name, created, view.name))
         result = result.with_refused(broken[REASON].to_pylist())
-        computed.append((view, version, table))
-    batches: list[Batch] = []
-    for view, version, table in computed:
-        if to != "online":
-            offline = ensure_view_table(lake, project, view, version)
-            lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
+        computed.append(table)
         if to != "offline":
             name = online_table(project, ViewRead(view.name, view, version, ()))
             batches.append(online_batch(name, view, table))
@@ -56,4 +59,8 @@ def write_pushed(
         quarantine = quarantine_table(project)
         lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
         lake.append(quarantine, lost, {"push": source.name})
+    if to != "online":
+        for (view, version), table in zip(views, computed, strict=True):
+            offline = ensure_view_table(lake, project, view, version)
+            lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
     return result

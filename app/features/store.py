@@ -232,12 +232,18 @@ class FeatureStore(GovernedDefinitions):
         views = [self._stored(v.name) for v in self.project.views if v.source.name == source_name]
         return self._push(sources[source_name], views, rows, to)
 
-    def load_online(self, until: datetime, views: Sequence[str] | None = None) -> dict[str, int]:
-        """Fills the online store from the views' tables with what was available by `until`; gives rows by view."""
+    def load_online(
+        self, until: datetime, views: Sequence[str] | None = None, replace: bool = False
+    ) -> dict[str, int]:
+        """Brings what was available by `until` from the views' tables into the online store; gives rows by view.
+
+        What was pushed there stays. `replace`: the online store's rows of the views are forgotten first, also those
+        that were pushed to it alone.
+        """
         chosen = self._chosen(views)
         for view, _ in chosen:
             require(self._access, "materialize", view)
-        return {view.name: self._loads.load(view, version, _utc(until)) for view, version in chosen}
+        return {view.name: self._loads.load(view, version, _utc(until), replace) for view, version in chosen}
 
     def _push(
         self, source: Source, views: Sequence[tuple[FeatureView, int]], rows: Rows, to: Target
@@ -254,9 +260,12 @@ class FeatureStore(GovernedDefinitions):
     def _stored(self, reference: str) -> tuple[FeatureView, int]:
         """The stored view and version that `view` or `view@v2` names."""
         name, separator, version = reference.partition("@v")
+        if separator and not version.isdecimal():
+            raise UnknownNameError(f"{reference!r} names no version of a view; expected 'view' or 'view@v2'.",
+                                   view=reference)
         if name not in self._declared_views:  # looking everything up anew would slow down each push
             self.kind_of(name, "view")
-        return self._registry.view(name, int(version) if separator and version.isdigit() else None)
+        return self._registry.view(name, int(version) if separator else None)
 
     def _writable(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
         """The chosen views, all of which may and can be materialised."""

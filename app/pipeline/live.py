@@ -61,7 +61,7 @@ def replay_history(session: Session) -> None:
         return
     begin = stretches[first].start
     session.store.materialize_incremental(begin)
-    session.store.load_online(begin)
+    session.store.load_online(begin, replace=True)  # a stopped replay has pushed what comes later
     profiler = start_profiler(session.project.name, timeline.validation_end, policy.window)
     ray.get(profiler.reset.remote(begin))
     routing = RoutingTable(session.database)

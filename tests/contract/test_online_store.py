@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,6 +20,7 @@ from app.errors import SettingsError, StoreUnavailableError
 from app.features.online import LatestBatch, LatestRow, OnlineStore, WindowBatch, open_store
 from app.features.online.answers import tiles_at
 from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
+from app.features.online.sqlite import SqliteOnlineStore
 from app.features.window_layout import WindowLayout
 from app.features.window_rows import row_columns
 from app.features.windows import window_features
@@ -77,7 +79,7 @@ def asked(store: OnlineStore, keys: list[str], at: int) -> dict[str, list[float]
     return {name: column.tolist() for name, column in values.items()}
 
 
-SUM, LAST = AGGREGATIONS[0].name, AGGREGATIONS[1].name
+SUM, LAST, COUNT = (aggregation.name for aggregation in AGGREGATIONS[:3])
 
 
 def test_an_older_event_never_replaces_a_newer(store: OnlineStore) -> None:
@@ -192,6 +194,24 @@ def test_what_no_window_reaches_is_forgotten(store: OnlineStore) -> None:
     assert [len(tiles.index) for tiles in tiles_at(store, "t", LAYOUT, ["k"], states, later).values()] == [1, 1, 1]
 
 
+def test_a_row_corrected_to_a_time_far_later_counts_once(store: OnlineStore) -> None:
+    later = 15 + 2 * LAYOUT.keep_us
+    store.put([windows(("k", 15, 5.0, "q", 1), ("k", 16, 1.0, "r", 1))])
+    for created in (2, 3):
+        store.put([windows(("k", later, 5.0, "q", created))])
+        assert (asked(store, ["k"], later)[SUM], asked(store, ["k"], later)[COUNT]) == ([5.0], [1.0])
+
+
+def test_texts_with_control_characters_are_keys_like_others(store: OnlineStore) -> None:
+    keys = ["a", "a\0", "a\0b", "a\x01", "a\x010", "a\x011"]
+    for _ in range(2):
+        store.put([windows(*((key, 15 + n, float(n), key, 1) for n, key in enumerate(keys)))])
+        store.put([LatestBatch("u", [latest(key, 1, 1, 1, str(n)) for n, key in enumerate(keys)])])
+    assert asked(store, keys, 25)[SUM] == [float(n) for n in range(len(keys))]
+    assert asked(store, keys, 18)[COUNT] == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+    assert known(store, keys, 1, "u") == {key: str(n) for n, key in enumerate(keys)}
+
+
 def test_a_pickled_copy_sees_the_same(store: OnlineStore) -> None:
     put_latest(store, latest("k", 1, 1, 1, "a"))
     assert known(pickle.loads(pickle.dumps(store)), ["k"], 1) == {"k": "a"}
@@ -239,3 +259,33 @@ def test_a_store_that_breaks_is_named_and_nothing_is_half_written(tmp_path: Path
     fresh = pickle.loads(pickle.dumps(store))
     with pytest.raises(StoreUnavailableError, match=r"online\.db"):
         fresh.states([("t", ["k"])])
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, broken: bool) -> None:
+    """`broken`: the transaction cannot be undone either; what failed first is what is told."""
+    store = open_store(f"sqlite:///{tmp_path}/online.db")
+    assert isinstance(store, SqliteOnlineStore)
+    connection = FailingConnection(store._connection(), ("COMMIT", "ROLLBACK") if broken else ("COMMIT",))
+    store._local.connection = connection
+    with pytest.raises(StoreUnavailableError, match="COMMIT failed"):
+        put_latest(store, latest("k", 1, 1, 1, "a"))
+    connection.failing = ()
+    put_latest(store, latest("m", 1, 1, 1, "b"))
+    assert known(store, ["k", "m"], 1) == {"m": "b"}
+
+
+class FailingConnection:
+    """A connection that fails at some statements, as on a full or broken disk."""
+
+    def __init__(self, connection: sqlite3.Connection, failing: tuple[str, ...]) -> None:
+        self._connection = connection
+        self.failing = failing
+
+    def execute(self, statement: str, *parameters: object) -> object:
+        if statement in self.failing:
+            raise sqlite3.OperationalError(f"{statement} failed")
+        return self._connection.execute(statement, *parameters)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)

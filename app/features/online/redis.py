@@ -83,8 +83,7 @@ class RedisOnlineStore:
             return self._rows(table, spans, num_columns)
 
     def clear(self, table: str) -> None:
-        with self._named("write to"):
-            self._client.unlink(*_names(table, self._client.hkeys(_states(table))))
+        self.put([LatestBatch(table, ())], replace=True)
 
     def _put(self, batches: Sequence[Batch], replace: bool) -> None:
         """One attempt. What is read after `WATCH` is what `EXEC` finds, or `EXEC` refuses."""
@@ -162,22 +161,22 @@ class _Write:
         renewal = renewing.renewed(kept)
         states = dict(zip(renewal.keys, renewal.states, strict=True))
         return cls(
-            batch.table, states, gone, intake.taken,
+            batch.table, states, gone, _reached(intake.taken, renewal),
             _removed(client, batch.table, intake), _forgotten(client, batch.table, renewal),
         )
 
     def add_to(self, transaction: Any) -> None:
-        """Adds the commands."""
+        """Adds the commands. What is forgotten goes first: a corrected row keeps its key at another time."""
         if self.replaced is not None:
             transaction.unlink(*_names(self.table, self.replaced))
         for key, member in self.removed:
             transaction.zrem(_rows(self.table, key), member)
-        if self.taken is not None:
-            self._add_rows(transaction, self.taken)
         for key, until_us, row_keys in self.forgotten:
             transaction.zremrangebyscore(_rows(self.table, key), "-inf", until_us - SCORE_SLACK_US)
             if row_keys:
                 transaction.hdel(_known(self.table), *row_keys)
+        if self.taken is not None:
+            self._add_rows(transaction, self.taken)
         if self.states:
             transaction.hset(_states(self.table), mapping=self.states)
 
@@ -217,6 +216,13 @@ def _removed(client: Any, table: str, intake: Intake) -> tuple[tuple[str, bytes]
         for (row_key, key, _), found in zip(intake.replaced, pipeline.execute(), strict=True)
         for member in found if _unpack(member)[0] == row_key
     )
+
+
+def _reached(taken: WindowBatch, renewal: Renewal) -> WindowBatch:
+    """The rows that some window still reaches."""
+    after = {k: us for k, us in zip(renewal.keys, renewal.rows_after_us, strict=True) if us is not None}
+    reached = [us > after.get(key, us - 1) for key, us in zip(taken.keys, taken.available_us.tolist(), strict=True)]
+    return taken if all(reached) else taken.take(np.flatnonzero(reached))
 
 
 def _forgotten(client: Any, table: str, renewal: Renewal) -> tuple[tuple[str, int, tuple[str, ...]], ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from app.errors import StoreUnavailableError
 from app.features.online.base import Batch, LatestBatch, Span, StoredRows, WindowBatch
 from app.features.online.latest_state import merge
 from app.features.online.renewal import Renewing, no_rows, take_in
+
+logger = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30.0
 PRAGMAS = (
@@ -80,11 +84,13 @@ class SqliteOnlineStore:
     def states(self, asks: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
         with self._named("read"):
             connection = self._connection()
-            return [_states(connection, self._number(table), keys) for table, keys in asks]
+            return [_states(connection, self._number(table), _escaped(keys)) for table, keys in asks]
 
     def rows(self, table: str, spans: Sequence[Span], num_columns: int) -> StoredRows:
         with self._named("read"):
-            return _rows(self._connection(), self._number(table), spans, num_columns)
+            asked = [Span(_escape(span.key), span.after_us, span.until_us) for span in spans]
+            found = _rows(self._connection(), self._number(table), asked, num_columns)
+            return replace(found, keys=_unescaped(found.keys), row_keys=_unescaped(found.row_keys))
 
     def clear(self, table: str) -> None:
         with self._writing() as connection:
@@ -107,10 +113,20 @@ class SqliteOnlineStore:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                self._undo(connection)
                 raise
-            connection.execute("COMMIT")
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        """Ends the transaction, if SQLite has not done so itself; a connection that cannot is not used again."""
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:  # the caller's error is the cause, and is what is raised
+            logger.warning("the online store %s could not undo a write: %s", self._path, error)
+            self._local.connection = None
+            connection.close()
 
     @contextmanager
     def _named(self, action: str) -> Iterator[None]:
@@ -155,7 +171,7 @@ def _clear(connection: sqlite3.Connection, table: int) -> None:
 def _put_latest(connection: sqlite3.Connection, table: int, batch: LatestBatch) -> None:
     by_key: dict[str, list[Any]] = {}
     for row in batch.rows:
-        by_key.setdefault(row.key, []).append(row)
+        by_key.setdefault(_escape(row.key), []).append(row)
     old = _states(connection, table, list(by_key))
     _write_states(
         connection, table,
@@ -166,6 +182,7 @@ def _put_latest(connection: sqlite3.Connection, table: int, batch: LatestBatch) 
 def _put_windows(connection: sqlite3.Connection, table: int, batch: WindowBatch) -> None:
     if not batch.keys:
         return
+    batch = replace(batch, keys=_escaped(batch.keys), row_keys=_escaped(batch.row_keys))
     known = {
         row_key: (key, available_us, created_us)
         for row_key, key, available_us, created_us in connection.execute(KNOWN, (table, _json(batch.row_keys)))
@@ -222,6 +239,26 @@ def _rows(connection: sqlite3.Connection, table: int, spans: Sequence[Span], num
         keys, row_keys, np.array(event, dtype=np.int64), np.array(available, dtype=np.int64),
         np.frombuffer(b"".join(values)).reshape(len(values), num_columns),
     )
+
+
+def _escape(text: str) -> str:
+    r"""A text without NUL, at which SQLite's JSON functions cut; different for different texts, in the same order.
+
+    >>> _escape("a\0b\x01")
+    'a\x010b\x011'
+    """
+    return text.replace("\x01", "\x011").replace("\0", "\x010") if "\0" in text or "\x01" in text else text
+
+
+def _escaped(texts: Sequence[str]) -> Sequence[str]:
+    together = "".join(texts)
+    return [_escape(text) for text in texts] if "\0" in together or "\x01" in together else texts
+
+
+def _unescaped(texts: Sequence[str]) -> Sequence[str]:
+    if "\x01" not in "".join(texts):
+        return texts
+    return [text.replace("\x010", "\0").replace("\x011", "\x01") for text in texts]
 
 
 def _json(texts: Iterable[str]) -> str:

@@ -10,11 +10,18 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from app.errors import FeatureStoreError, MissingColumnError, SchemaMismatchError, UnknownNameError
-from app.features import historical, hot_keys, join_spine, storage_partitions
+from app.errors import (
+    FeatureStoreError,
+    MissingColumnError,
+    SchemaMismatchError,
+    StoreUnavailableError,
+    UnknownNameError,
+)
+from app.features import historical, hot_keys, join_spine, online_load, storage_partitions
 from app.features.store import FeatureStore
 from app.features.tasks import InlineTasks
 from app.settings import Settings
+from tests.contract.redis_server import free_port
 from tests.unit.features import shop
 
 
@@ -226,6 +233,48 @@ def test_refused_rows_are_reported_and_kept(store: FeatureStore) -> None:
     assert (result.accepted, result.refused) == (0, ("amount is below 0",))
     kept = store.lake.read("shop.quarantine").to_pylist()
     assert [r["reason"] for r in kept if '"amount": -5.0' in r["row"]] == ["amount is below 0"]
+
+
+def test_a_push_that_fails_writes_nothing(store: FeatureStore, settings: Settings) -> None:
+    def broken(frame: pd.DataFrame) -> pd.DataFrame:
+        raise ValueError("broken")
+
+    second = dataclasses.replace(shop.LAST_SALE, transform=broken)
+    project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, shop.PRICE, second))
+    rows_before = store.lake.read("shop.fv_turnover_v1").num_rows
+    with pytest.raises(FeatureStoreError, match="Nothing was written"):
+        failing = FeatureStore(project, settings)
+        failing.apply()
+        failing.push_source("sales", shop.sales_frame().head(1), to="online_and_offline")
+    down = FeatureStore(shop.PROJECT, dataclasses.replace(settings, online_url=f"redis://127.0.0.1:{free_port()}/0"))
+    with pytest.raises(StoreUnavailableError):
+        down.push("turnover", shop.sales_frame().head(1))
+    assert store.lake.read("shop.fv_turnover_v1").num_rows == rows_before
+
+
+def test_a_load_keeps_what_was_pushed_unless_it_replaces(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online_load, "SLICE_KEYS", 2)
+    at = shop.BASE + timedelta(days=30)
+    store.push("price", [{"sku": 1, "price": 2, "since": at}], to="online")
+    rows = [{"sku": sku} for sku in (1, 2, 3)]
+    assert store.load_online(at) == store.load_online(at)
+    assert [r["price"] for r in store.get_online_features(["price:price"], rows, at=at)] == [2, None, None]
+    last = shop.BASE + timedelta(days=11)
+    trained = [r["price"] for r in store.get_online_features(["price:price"], rows, at=last)]
+    assert None not in trained
+    store.load_online(at, replace=True)
+    assert [r["price"] for r in store.get_online_features(["price:price"], rows, at=at)] == [None, None, None]
+    assert [r["price"] for r in store.get_online_features(["price:price"], rows, at=last)] == trained
+
+
+def test_a_push_elsewhere_is_refused(store: FeatureStore) -> None:
+    target: Any = "onlin"
+    with pytest.raises(FeatureStoreError, match="'onlin'; expected one of online, offline, online_and_offline"):
+        store.push("price", shop.prices_frame().head(1), to=target)
+    with pytest.raises(UnknownNameError, match="'price@vabc' names no version"):
+        store.push("price@vabc", shop.prices_frame().head(1))
 
 
 GIFT = shop.PRICE.with_join_key_map({"sku": "gift"}).with_name("gift")
