@@ -15,7 +15,7 @@ from app.features.content_hash import content_hash, row_hashes
 from app.features.cursors import cursor_reader
 from app.features.expectations import check
 from app.features.incremental_ingest import ingest_new
-from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
+from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
 from app.features.raw_tables import CREATED, IngestResult, raw_rows, raw_table, row_expectations
 from app.features.sources import map_settled, original_errors, raw_schema, settle, source_dataset
 from app.foundation.lake import Lake
@@ -31,9 +31,9 @@ def ingest(
     """Appends what is new of a source; rows that fail expectations go to quarantine.
 
     A source that can say what is new is read from its cursor on (`incremental_ingest.py`). Any other is read whole, and
-    its rows that are new or changed are appended. The quarantine is written before the raw table, each in one commit
-    marked with the content's hash: a kill between the two is mended by the next run, and the same content is never
-    written twice.
+    its rows that are new or changed are appended, also where a value goes back to an earlier one; refused rows that the
+    quarantine has are not kept again. The quarantine is written before the raw table, each in one commit: a kill
+    between the two is mended by the next run, and the same content is never written twice.
 
     Raises:
         DataError: the data is not as declared; nothing is written.
@@ -49,7 +49,7 @@ def ingest(
     created = datetime.now(UTC)
     rules = row_expectations(source)
     table, quarantine = raw_table(project_name, source), quarantine_table(project_name)
-    known = known_hashes(lake, table, source)
+    known, known_refused = known_hashes(lake, table, source), refused_hashes(lake, project_name, source)
 
     def passing(rows: pa.Table) -> pa.Table:
         return raw_rows(check(unknown_rows(rows, known), rules)[0], source, created)
@@ -57,21 +57,39 @@ def ingest(
     def failing(rows: pa.Table) -> pa.Table:
         return quarantine_rows(check(rows, rules)[1], source.name, created)
 
+    def not_kept(refused: pa.Table) -> pa.Table:
+        return unknown_rows(refused, known_refused, refused.select(["row"]))
+
     passed, failed = map_settled(settled, passing), map_settled(settled, failing)
     num_new, num_failed = _count(passed), _count(failed)
     num_passed = _count(settled) - num_failed
     lake.ensure_table(table, raw_schema(source))
     lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
-    found = lake.find_commit(table, CONTENT_HASH, digest)
-    if found is not None:
-        return IngestResult(source.name, num_passed, num_failed, found, already_there=True)
+    newest = lake.current_snapshot_id(table)
+    if newest is not None and newest_digest(lake, table) == digest:  # also where one identity has several rows
+        return IngestResult(source.name, num_passed, num_failed, newest, already_there=True)
     marks = {"run_id": run_id, "source": source.name, CREATED: created.isoformat()}
-    quarantine_mark = f"{source.name}:{digest}"
+    lost = map_settled(failed, not_kept)
+    num_lost = _count(lost)
     with original_errors():
-        if num_failed and lake.find_commit(quarantine, CONTENT_HASH, quarantine_mark) is None:
-            lake.append(quarantine, failed, {**marks, CONTENT_HASH: quarantine_mark})
-        snapshot_id = lake.append(table, passed, {**marks, CONTENT_HASH: digest})
-    return IngestResult(source.name, num_passed, num_failed, snapshot_id, new_rows=num_new)
+        if num_lost:
+            lake.append(quarantine, lost, {**marks, CONTENT_HASH: f"{source.name}:{digest}"})
+        if num_new or newest is None:
+            newest = lake.append(table, passed, {**marks, CONTENT_HASH: digest})
+    nothing = num_new == 0 and num_lost == 0
+    return IngestResult(source.name, num_passed, num_failed, newest, already_there=nothing, new_rows=num_new)
+
+
+def newest_digest(lake: Lake, table: str) -> str | None:
+    """Hash of the whole content that a raw table's newest rows came from."""
+    digests = [c.properties[CONTENT_HASH] for c in lake.commits(table) if CONTENT_HASH in c.properties]
+    return digests[-1] if digests else None
+
+
+def refused_hashes(lake: Lake, project: str, source: Source) -> np.ndarray:
+    """Sorted hashes of a source's refused rows that the quarantine has."""
+    refused = read_quarantine(lake, project, source.name)
+    return np.sort(row_hashes(refused.filter(refused["view"].is_null()).select(["row"])))
 
 
 def known_hashes(lake: Lake, table: str, source: Source) -> np.ndarray:
@@ -82,11 +100,11 @@ def known_hashes(lake: Lake, table: str, source: Source) -> np.ndarray:
     return np.sort(row_hashes(conform(rows.to_arrow(), source.fields, f"table {table}")))
 
 
-def unknown_rows(rows: pa.Table, known: np.ndarray) -> pa.Table:
-    """Rows whose content is not among the known ones."""
+def unknown_rows(rows: pa.Table, known: np.ndarray, content: pa.Table | None = None) -> pa.Table:
+    """Rows whose content (default: all their columns) is not among the known ones."""
     if len(known) == 0 or rows.num_rows == 0:
         return rows
-    hashes = row_hashes(rows)
+    hashes = row_hashes(rows if content is None else content)
     at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
     return rows.filter(pa.array(known[at] != hashes))
 
