@@ -94,7 +94,8 @@ def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
         layout = WindowLayout.of(view.aggregations)
         hashes = {name: distinct_codes(pl.Series(name, rows[name])) for name in layout.hashed}
         read = RowColumns({name: _floats(rows[name]) for name in layout.columns}, hashes)
-        return WindowBatch(table, layout, key, row_key, event, available, created, read.words(layout))
+        own = [f"{k}\n{row}" for k, row in zip(key, row_key, strict=True)]  # a row is one of its entity's, as offline
+        return WindowBatch(table, layout, key, own, event, available, created, read.words(layout))
     columns = [_json_values(rows[f.name], f) for f in view.fields]
     texts = map(json.dumps, zip(*columns, strict=True))
     times = (moments.tolist() for moments in (event, available, created))

@@ -115,11 +115,22 @@ def _cases(
     table = raw_table(project.name, cases.source)
     snapshot_id = lake.current_snapshot_id(table) if pinned is None else pinned
     asked = cases.prediction_timestamp
-    rows = lake.read(
-        table, columns=list(dict.fromkeys([*wanted, "row_key", "created_timestamp"])), snapshot_id=snapshot_id,
-        row_filter=f"{asked} >= '{_iso(start)}' and {asked} < '{_iso(end)}'",
+    identity = ["row_key", "created_timestamp"]
+    first, last = _iso(start), _iso(end)
+    inside = f"{asked} >= '{first}' and {asked} < '{last}'"
+    outside = f"{asked} < '{first}' or {asked} >= '{last}' or {asked} is null"
+    rows, elsewhere = (
+        pl.DataFrame(lake.read(table, columns=list(dict.fromkeys(c)), row_filter=condition, snapshot_id=snapshot_id))
+        for c, condition in (([*wanted, *identity], inside), (identity, outside))
     )
-    return newest_rows(pl.DataFrame(rows)).select(list(dict.fromkeys(wanted))), snapshot_id
+    return cases_inside(rows, elsewhere).select(list(dict.fromkeys(wanted))), snapshot_id
+
+
+def cases_inside(rows: pl.DataFrame, elsewhere: pl.DataFrame) -> pl.DataFrame:
+    """The newest version of each case among `rows`, without those that a correction moved `elsewhere`."""
+    moved = elsewhere.select("row_key", "created_timestamp").join(rows, on="row_key", how="semi")
+    marked = pl.concat([rows.with_columns(__inside=True), moved.with_columns(__inside=False)], how="diagonal")
+    return newest_rows(marked).filter("__inside").drop("__inside")
 
 
 def _feeds_on_demand(view: Any, views: list[Any]) -> bool:

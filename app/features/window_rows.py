@@ -122,7 +122,8 @@ def segment_ends(starts: np.ndarray, num_rows: int) -> np.ndarray:
 def resolve(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     """One row for each row key of an entity: the one written last. A later correction replaces what it corrects.
 
-    A correction that names another entity adds a row to that one, as it does online.
+    Identity is within an entity, offline as online: a correction that names another entity adds a row to that one, and
+    the row it corrects stays with the first (who reads one entity's rows cannot know of another's).
     """
     identity = [*keys, "row_key"]
     if not rows["row_key"].is_duplicated().any():
