@@ -209,6 +209,19 @@ def test_a_row_sent_twice_at_once_counts_once(store: FeatureStore) -> None:
     assert [served] == trained
 
 
+def test_a_correction_that_names_another_entity_counts_alike_in_training_and_in_serving(store: FeatureStore) -> None:
+    sale = shop.sales_frame().iloc[[300]].assign(sku=1, amount=2.0)
+    at = sale["known_at"].iloc[0].to_pydatetime()
+    for name in ("first", "second"):
+        store.push("turnover", sale.assign(shop=name))
+    features = ["turnover:amount_count_1d", "turnover:amount_sum_1d"]
+    asked = [{"shop": "first", "sku": 1}, {"shop": "second", "sku": 1}]
+    served = store.get_online_features(features, asked, at=at)
+    spine = pd.DataFrame(asked).assign(event_timestamp=at)
+    assert served == store.get_historical_features(spine, features).table.select(list(served[0])).to_pylist()
+    assert served[1]["amount_sum_1d"] == 2.0
+
+
 def test_rows_without_a_key_have_no_features(store: FeatureStore) -> None:
     store.load_online(shop.BASE + timedelta(days=3))
     asked = [{"sku": None, "shop": "a"}, {"sku": 1, "shop": None}, {"sku": 1, "shop": "a"}, {"sku": 1, "shop": "a"}]
