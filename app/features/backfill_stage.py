@@ -13,7 +13,6 @@ import ray.data
 
 from app.features.arrow_types import TIMESTAMP
 from app.features.expectations import check
-from app.features.ingest import newest_rows
 from app.features.quarantine import quarantine_rows, quarantine_table
 from app.features.raw_snapshot import RefusedBefore
 from app.features.raw_tables import CREATED
@@ -30,7 +29,8 @@ STAGE_CPUS = 0.9  # differs from the read's 1: fused with it, a single large fil
 class StageViews:
     """Turns raw rows of one source into data files of the views' tables and of the quarantine.
 
-    `views` with their versions all read that source. Where a raw row was corrected, only the newest is used.
+    `views` with their versions all read that source. Every version of a corrected raw row is used, since each counts
+    from the moment it was available; so it makes no difference in which block, chunk or backfill a version is.
     `refused_before`: by view, what need not go to the quarantine again.
     """
 
@@ -49,19 +49,27 @@ class StageViews:
             DataError: a transform's result is not as declared.
             FeatureStoreError: a transform raised, or its rows cannot be told apart.
         """
+        computed = [pair for rows in _versions(raw) for pair in self._computed(rows)]
+        tables: dict[tuple[str, str], list[pa.Table]] = {}
+        for place, rows in computed:
+            tables.setdefault(place, []).append(rows)
+        whole = {place: pa.concat_tables(rows) for place, rows in tables.items()}
+        return [(view, self.lake.stage(table, rows)) for (view, table), rows in whole.items() if rows.num_rows]
+
+    def _computed(self, raw: pa.Table) -> list[tuple[tuple[str, str], pa.Table]]:
+        """Rows with the view whose they are and the table they go to; `raw` has no identity twice."""
         source = self.views[0][0].source
-        raw = _newest(raw)
         frame = source_frame(source, raw)
         results = []
         for view, version in self.views:
             passed, failed = check(view_rows(view, raw, frame, distinct=True), view.expectations)
             rows = passed.append_column(CREATED, pa.repeat(pa.scalar(self.created, TIMESTAMP), passed.num_rows))
-            results.append((view.name, view_table(self.project, view.name, version), rows))
+            results.append(((view.name, view_table(self.project, view.name, version)), rows))
             failed = _not_before(failed, self.refused_before.get(view.name, ()))
             if failed.num_rows:
                 refused = quarantine_rows(failed, source.name, self.created, view.name)
-                results.append((view.name, quarantine_table(self.project), refused))
-        return [(view, self.lake.stage(table, rows)) for view, table, rows in results if rows.num_rows]
+                results.append(((view.name, quarantine_table(self.project)), refused))
+        return results
 
     def in_workers(self, raw: ray.data.Dataset) -> list[tuple[str, StagedRows]]:
         """The same in Ray's workers, a block at a time; only the files' names and statistics come back."""
@@ -87,9 +95,11 @@ def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -
     return [part for name, part in staged if name == view and part.identifier == table]
 
 
-def _newest(raw: pa.Table) -> pa.Table:
+def _versions(raw: pa.Table) -> list[pa.Table]:
+    """Raw rows apart by version: the first of each identity, the second… Of those written at once the last counts."""
     keys = pl.Series(raw["row_key"])
     if not keys.is_duplicated().any():
-        return raw
-    return newest_rows(pl.DataFrame(raw)).to_arrow().cast(raw.schema)
-
+        return [raw]
+    rows = pl.DataFrame(raw).unique(["row_key", CREATED], keep="last", maintain_order=True)
+    number = rows.select(pl.col(CREATED).rank("ordinal").over("row_key")).to_series()
+    return [rows.filter(number == n).to_arrow().cast(raw.schema) for n in number.unique().sort()]

@@ -86,10 +86,10 @@ def listed(path: str, source: Source) -> tuple[pyarrow.fs.FileSystem, list[pyarr
             f"source {source.name!r}: {path!r} cannot be listed: {error}. Correct the path or the access to it.",
             source=source.name, path=path,
         ) from error
-    whole = root if fixed != root else f"{root.rstrip('/')}/*"
+    whole = root if fixed != root else f"{root.rstrip('/')}/**"
     chosen = [
         f for f in found
-        if f.type == pyarrow.fs.FileType.File and (f.path == root or fnmatch.fnmatchcase(f.path, whole))
+        if f.type == pyarrow.fs.FileType.File and (f.path == root or _matches(f.path, whole))
         and not f.path.rsplit("/", 1)[-1].startswith(("_", "."))
     ]
     if not chosen:
@@ -98,6 +98,26 @@ def listed(path: str, source: Source) -> tuple[pyarrow.fs.FileSystem, list[pyarr
             "process runs in.", source=source.name, path=path,
         )
     return files, sorted(chosen, key=lambda f: f.path)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a path matches a glob: `*` stays within a folder, `**` stands for any number of folders.
+
+    >>> [_matches(path, "d/*.csv") for path in ("d/a.csv", "d/e/a.csv")]
+    [True, False]
+    >>> [_matches(path, "d/**/*.csv") for path in ("d/a.csv", "d/e/f/a.csv")]
+    [True, True]
+    """
+    return _match(path.split("/"), pattern.split("/"))
+
+
+def _match(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not names
+    first, rest = patterns[0], patterns[1:]
+    if first == "**":
+        return any(_match(names[n:], rest) for n in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], first) and _match(names[1:], rest)
 
 
 def _file_system(path: str) -> tuple[pyarrow.fs.FileSystem, str]:

@@ -39,10 +39,10 @@ class KafkaReader:
             start.update({int(partition): offset for partition, offset in cursor["offsets"].items()})
         self._refuse_gaps(start)
         end = {int(p): o for p, o in again["offsets"].items()} if again is not None else self._end(start)
-        if all(end[p] <= start[p] for p in start):
+        if all(end.get(p, start[p]) <= start[p] for p in start):
             return None
         first: Bounds = {self._reader.topic: {**start}}
-        behind: Bounds = {self._reader.topic: {**end}}
+        behind: Bounds = {self._reader.topic: {**start, **end}}  # Ray reads all of a partition that is not named
         with original_errors():
             messages = ray.data.read_kafka(
                 topics=self._reader.topic,
@@ -51,7 +51,8 @@ class KafkaReader:
                 end_offset=behind,
                 consumer_config=dict(self._reader.consumer) or None,
             ).take_all()
-        rows, refused = self._rows(sorted(messages, key=lambda m: (m["partition"], m["offset"])))
+        wanted = [m for m in messages if m["partition"] in end]  # one made meanwhile waits for the next batch
+        rows, refused = self._rows(sorted(wanted, key=lambda m: (m["partition"], m["offset"])))
         return Batch(rows, {"offsets": {str(p): o for p, o in end.items()}}, refused)
 
     def _watermarks(self) -> tuple[Offsets, Offsets]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,11 +28,13 @@ class SqlReader:
         self._engine = _engine(source, reader)
         quote = self._engine.dialect.identifier_preparer.quote
         self._column = quote(reader.cursor)
-        self._from = f"FROM ({reader.query}) AS source_rows WHERE {self._column} IS NOT NULL"
+        self._rows = f"FROM ({as_written(reader.query)}) AS source_rows"
+        self._from = f"{self._rows} WHERE {self._column} IS NOT NULL"
 
     def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> Batch | None:
         """See `CursorReader`."""
         with connected(self._source, self._engine) as connection:
+            self._refuse_without_cursor(connection)
             after = _from_json(committed[-1]["value"]) if committed else None
             until = _from_json(again["value"]) if again is not None else self._until(connection, after)
             if until is None:
@@ -40,6 +43,16 @@ class SqlReader:
             found = connection.execute(sa.text(f"SELECT * {where}"), _given(after=after, until=until))
             rows = table_of(self._source, found.mappings().all())
         return Batch(rows, {"value": _to_json(until)})
+
+    def _refuse_without_cursor(self, connection: sa.Connection) -> None:
+        count = f"SELECT count(*) {self._rows} WHERE {self._column} IS NULL"
+        lost = connection.execute(sa.text(count)).scalar_one()
+        if lost:
+            raise DataError(
+                f"source {self._source.name!r}: {lost} row(s) have no value in the cursor column "
+                f"{self._reader.cursor!r}, so they would never be read. Give them one, leave them out in the query, or "
+                "declare the source without cursor to read it whole.", source=self._source.name, rows=lost,
+            )
 
     def _until(self, connection: sa.Connection, after: Any) -> Any:
         """The cursor value at which a batch ends, `None` when nothing is new (or all of it too young)."""
@@ -56,9 +69,18 @@ class SqlReader:
 def whole_tables(source: Source, reader: SqlQuery) -> Iterator[pa.Table]:
     """All rows of the query, a bounded table at a time."""
     with connected(source, _engine(source, reader)) as connection:
-        streamed = connection.execution_options(yield_per=reader.batch_rows).execute(sa.text(reader.query))
+        streamed = connection.execution_options(yield_per=reader.batch_rows).execute(sa.text(as_written(reader.query)))
         for part in streamed.mappings().partitions():
             yield table_of(source, part)
+
+
+def as_written(query: str) -> str:
+    """A user's query for `sa.text`, which would read `:name` as a parameter.
+
+    >>> str(sa.text(as_written("SELECT ':a', now()::date")))
+    "SELECT ':a', now()::date"
+    """
+    return re.sub(r"(?<![:\\]):(?=\w)", r"\\:", query)
 
 
 def table_of(source: Source, rows: Sequence[Any]) -> pa.Table:
@@ -77,7 +99,7 @@ def connected(source: Source, engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.connect() as connection:
             yield connection
-    except sa.exc.DBAPIError as error:
+    except sa.exc.StatementError as error:
         raise DataError(
             f"source {source.name!r}: the database {engine.url.render_as_string(hide_password=True)} answered: "
             f"{error.orig}. Correct the query or the URL.", source=source.name,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from app.errors import FeatureStoreError, MillraceError, MissingColumnError, SchemaMismatchError, UnknownNameError
 from app.features.backfill import BEGINNING
 from app.features.store import FeatureStore
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from app.spec import Expectation, FeatureView
 from tests.unit.features import shop
 from tests.unit.features.raw_rows import put_raw
@@ -99,11 +100,37 @@ def test_a_corrected_row_replaces_what_it_corrects(store: FeatureStore) -> None:
     corrected = shop.sales_frame().iloc[[0, 1]].assign(amount=[123.0, 456.0])
     put_raw(store.lake, shop.SALES, corrected)
     store.materialize(BEGINNING, END, ["turnover"])
-    rows = store.lake.read(TABLES["turnover"]).to_pylist()
+    rows = sorted(store.lake.read(TABLES["turnover"]).to_pylist(), key=lambda r: r["source_created_timestamp"])
     chosen = {r["row_key"]: r["amount"] for r in rows}
     ids = [i for i in (0, 1) if shop.sales_frame()["sku"][i] != 4]
     assert [chosen[f"1:{i}"] for i in ids] == [(123.0, 456.0)[i] for i in ids]
-    assert len(rows) == len(chosen)
+    assert len(rows) == len(chosen) + len(ids)
+
+
+def test_both_versions_are_there_whether_one_call_computes_them_or_two(tmp_path: Path) -> None:
+    """The corrected one counts until the other was available, so where a chunk or block ends makes no difference."""
+    frame = shop.sales_frame().iloc[[0]].assign(sku=1, amount=10.0)
+    known_at = frame["known_at"].iloc[0].to_pydatetime().replace(tzinfo=UTC)
+    later = frame.assign(amount=4.0, known_at=frame["known_at"] + timedelta(days=2))
+    written = []
+    for name, stretches in {"one": [(BEGINNING, END)], "two": [(BEGINNING, known_at), (known_at, END)]}.items():
+        store = FeatureStore(shop.PROJECT, load_settings({"MILLRACE_HOME": str(tmp_path / name)}, in_job=False))
+        store.apply()
+        put_raw(store.lake, shop.SALES, frame)
+        put_raw(store.lake, shop.SALES, later)
+        for start, end in stretches:
+            store.materialize(start, end, ["turnover"])
+        rows = store.lake.read(TABLES["turnover"], ["row_key", "amount", "available_timestamp"])
+        written.append(sorted(rows.to_pylist(), key=lambda r: r["amount"]))
+    assert written[0] == written[1]
+    assert [r["amount"] for r in written[0]] == [4.0, 10.0]
+
+
+def test_of_equal_identities_written_at_once_the_last_counts(store: FeatureStore) -> None:
+    put_raw(store.lake, shop.SALES, shop.sales_frame().iloc[[0, 0]].assign(sale_id=9_000, amount=[1.0, 2.0], sku=1))
+    store.materialize(BEGINNING, END, ["turnover"])
+    rows = store.lake.read(TABLES["turnover"]).to_pylist()
+    assert [r["amount"] for r in rows if r["row_key"] == "4:9000"] == [2.0]
 
 
 def test_commits_say_where_they_came_from(store: FeatureStore) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from app.errors import DataError, SettingsError
+from app.features.file_source import listed
 from app.features.ingest import ingest
 from app.features.quarantine import read_quarantine
 from app.foundation.lake import Lake
@@ -72,6 +73,23 @@ def test_equal_cursor_values_stay_together(settings: Settings, tmp_path: Path) -
     insert(path, 0, 100)
     ingest(sql(path, cursor="at", batch_rows=7), "shop", lake, "run")
     assert numbers(lake) == good(100)
+
+
+def test_rows_without_a_cursor_value_are_an_error_that_counts_them(settings: Settings, tmp_path: Path) -> None:
+    lake, path = Lake.open(settings), tmp_path / "rows.db"
+    insert(path, 1, 5)
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO events VALUES (99, NULL, 1), (100, NULL, 1)")
+    with pytest.raises(DataError, match=r"2 row\(s\) have no value in the cursor column 'at'"):
+        ingest(sql(path, cursor="at"), "shop", lake, "run")
+    assert not numbers(lake)
+
+
+def test_colons_in_a_query_are_the_query_s_own(settings: Settings, tmp_path: Path) -> None:
+    lake, path = Lake.open(settings), tmp_path / "rows.db"
+    insert(path, 1, 5)
+    query = """SELECT n, at, x FROM events WHERE '{"a":1, "b":"c"}' LIKE '%":1%' AND ':name' <> ''"""
+    assert ingest(sql(path, query=query), "shop", lake, "run").rows == 4
 
 
 def test_rows_too_young_wait(settings: Settings, tmp_path: Path) -> None:
@@ -184,6 +202,21 @@ def test_files_not_read_before_are_read(settings: Settings, tmp_path: Path, form
     assert ingest(files, "shop", lake, "run").rows == 9
     assert numbers(lake) == good(30)
     assert read_quarantine(lake, "shop", "events").num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("/*.parquet", ["a"]), ("/*/*.parquet", ["day/b"]), ("/**/*.parquet", ["a", "day/b", "day/old/c"]),
+     ("", ["a", "day/b", "day/old/c"])],
+)
+def test_a_star_stays_within_its_folder_and_two_cross_folders(
+    tmp_path: Path, pattern: str, expected: list[str]
+) -> None:
+    (tmp_path / "day" / "old").mkdir(parents=True)
+    for name in ("a", "day/b", "day/old/c"):
+        frame(1, 2).to_parquet(tmp_path / f"{name}.parquet")
+    _, found = listed(f"{tmp_path}{pattern}", source(ParquetFiles("none")))
+    assert [str(Path(f.path).relative_to(tmp_path).with_suffix("")) for f in found] == expected
 
 
 def test_csv_files_and_files_that_cannot_be_read(settings: Settings, tmp_path: Path) -> None:
