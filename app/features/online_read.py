@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from app.errors import FeatureStoreError
 from app.features.arrow_types import ARROW_TYPES, rows_to_table
 from app.features.on_demand import compute, request_fields
 from app.features.online import OnlineStore
 from app.features.online.answers import tiles_at
 from app.features.online.latest_state import newest
+from app.features.online.tiles import newest_available_us
 from app.features.online_keys import AskedKeys, asked_keys
 from app.features.push import EPOCH, ONLINE_UNITS, micros_of
 from app.features.references import ReadPlan, ViewRead
 from app.features.view_rows import key_fields
-from app.features.window_layout import WindowLayout, micros
+from app.features.window_layout import SLACK_US, WindowLayout, micros
 from app.features.windows import window_features
 from app.spec import Project
 from app.spec.features import Aggregation, Field
@@ -49,6 +51,7 @@ class OnlineReader:
         Raises:
             MissingColumnError: a row lacks a join key.
             SchemaMismatchError: a join key of another type than declared.
+            FeatureStoreError: windows of a moment too long ago.
         """
         at_us = micros_of(at)
         keys: dict[tuple[tuple[str, Field], ...], AskedKeys] = {}
@@ -140,6 +143,14 @@ def _windows(
     store: OnlineStore, read: _PreparedRead, asked: AskedKeys, states: Sequence[bytes | None], at_us: int
 ) -> Columns:
     assert read.layout is not None
+    unknown = [i for i, s in enumerate(states) if s is not None and newest_available_us(s) - at_us > SLACK_US]
+    if unknown and micros_of(datetime.now(UTC)) - at_us > SLACK_US:
+        raise FeatureStoreError(
+            f"feature view {read.view_name!r} cannot tell its windows of {EPOCH + timedelta(microseconds=at_us)} for "
+            f"{len(unknown)} of {len(states)} entities: the online store keeps what is needed for moments up to "
+            f"{SLACK_US // 3_600_000_000} hours before an entity's newest row. Ask for a later moment, or read with "
+            "get_historical_features.", view=read.view_name, rows=len(unknown),
+        )
     tiles = tiles_at(store, read.table, read.layout, asked.distinct, states, at_us)
     num_keys = len(asked.distinct)
     found = window_features(
@@ -152,6 +163,8 @@ def _windows(
         plain: list[Any] = values.tolist()
         if values.dtype.kind == "f" and np.isnan(values).any():
             plain = [None if v != v else v for v in plain]
+        for place in unknown:  # rows were announced for a time so far ahead that those of now are gone
+            plain[place] = None
         columns.append(asked.spread(plain))
     return columns
 

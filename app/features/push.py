@@ -99,7 +99,8 @@ def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
     columns = [_json_values(rows[f.name], f) for f in view.fields]
     texts = map(json.dumps, zip(*columns, strict=True))
     times = (moments.tolist() for moments in (event, available, created))
-    return LatestBatch(table, list(map(LatestRow, key, *times, row_key, texts)))
+    source_created = rows["source_created_timestamp"].cast(pa.int64()).to_pylist()
+    return LatestBatch(table, list(map(LatestRow, key, *times, row_key, texts, source_created)))
 
 
 def _key_parts(column: pa.ChunkedArray, field: Field) -> list[str | int | None]:

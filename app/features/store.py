@@ -190,7 +190,12 @@ class FeatureStore(GovernedDefinitions):
     ) -> list[dict[str, Any]]:
         """Each row of `entity_rows` with its features as known at `at` (default: now); unknown entities get nulls.
 
+        The online store knows little of the past: windows of moments up to a day before an entity's newest row, and of
+        other views the last eight values, before which the answer is null. Rows that become available more than a day
+        from now leave an entity's windows null until a day before.
+
         Raises:
+            FeatureStoreError: windows of a moment before that.
             UnknownNameError: a view or feature that does not exist.
             MissingColumnError: a row lacks a join key.
             SchemaMismatchError: a value of another type than declared.

@@ -1,7 +1,9 @@
 """Bodies of `/v1/features/online` and `/v1/features/push`, and the answer's JSON. Pure.
 
 Online: `{"entities": [{key: value}], "features": ["view:feature"], "at": "...", "full_feature_names": false}`; without
-`features` those of the model are given, without `at` those of now. One request reads any number of views.
+`features` those of the model are given, without `at` those of now. One request reads any number of views. Windows of a
+moment more than a day before an entity's newest row are refused (409); other views have null for what was before the
+last eight values.
 
 Push: `{"source": name, "rows": [...]}` feeds every view on a source, `{"view": name, ...}` one view; `to` is `online`
 (default), `offline` or `online_and_offline`.

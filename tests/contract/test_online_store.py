@@ -115,16 +115,51 @@ def test_a_table_is_replaced_whole(store: OnlineStore) -> None:
 
 
 def test_history_of_a_key_is_bounded(store: OnlineStore) -> None:
-    put_latest(store, *(latest("k", n, n, 1, str(n)) for n in range(100)))
+    put_latest(store, *(latest("k", n, n, n, str(n)) for n in range(100)))
     assert known(store, ["k"], 99 - LATEST_KEPT) == {}
     assert known(store, ["k"], 100 - LATEST_KEPT) == {"k": str(100 - LATEST_KEPT)}
 
 
 def test_forecasts_do_not_push_out_what_holds_now(store: OnlineStore) -> None:
-    put_latest(store, latest("k", 10, 10, 1, "now"))
-    put_latest(store, *(latest("k", 11 + n, 10, 1, str(n)) for n in range(FORECASTS_KEPT + 5)))
+    put_latest(store, latest("k", 10, 10, 10, "now"))
+    put_latest(store, *(latest("k", 11 + n, 10, 10, str(n)) for n in range(FORECASTS_KEPT + 5)))
     assert known(store, ["k"], 10) == {"k": "now"}
     assert known(store, ["k"], 13) == {"k": "2"}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_rows_that_become_available_later_do_not_push_out_what_holds_now(store: OnlineStore, together: bool) -> None:
+    put_latest(store, latest("k", 10, 10, 10, "now"))
+    for n in range(LATEST_KEPT + 5):
+        put_latest(store, latest("k", 11 + n, 500 if together else 500 + n, 20, str(n), f"r{n}"))
+    assert known(store, ["k"], 21) == {"k": "now"}
+    assert known(store, ["k"], 1_000) == {"k": str(LATEST_KEPT + 4)}
+
+
+MOMENTS = st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 2), st.integers(0, 2), st.sampled_from("abc"))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(MOMENTS, min_size=1, max_size=LATEST_KEPT), st.data())
+def test_the_best_row_known_at_each_moment_answers(
+    store: OnlineStore, moments: list[tuple[int, int, int, int, str]], data: st.DataObject
+) -> None:
+    """As in training: greatest event, then created, created at the source, row key. While nothing must be left out."""
+    rows = [
+        LatestRow("k", event, available, created, row_key, f"{event} {created} {source} {row_key}", source)
+        for event, available, created, source, row_key in dict.fromkeys(moments)
+    ]
+    written = {(r.event_us, r.row_key, r.available_us): r for r in sorted(rows, key=rank)}
+    store.clear("t")
+    for row in data.draw(st.permutations(rows)):
+        put_latest(store, row)
+    for at in range(11):
+        seen = [r for r in written.values() if r.event_us <= at and r.available_us <= at]
+        assert known(store, ["k"], at) == ({"k": max(seen, key=rank).values} if seen else {})
+
+
+def rank(row: LatestRow) -> tuple[int, int, int, str]:
+    return row.event_us, row.created_us, row.source_created_us, row.row_key
 
 
 def test_windows_in_any_order_and_twice(store: OnlineStore) -> None:

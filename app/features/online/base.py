@@ -18,7 +18,7 @@ from app.features.window_layout import WindowLayout
 
 @dataclass(frozen=True, slots=True)
 class LatestRow:
-    """A row of a view without windows. `values`: the features as a JSON list."""
+    """A row of a view without windows. `values`: the features as a JSON list. `source_created_us` breaks ties."""
 
     key: str
     event_us: int
@@ -26,6 +26,7 @@ class LatestRow:
     created_us: int
     row_key: str
     values: str
+    source_created_us: int = 0
 
 
 @dataclass(frozen=True)

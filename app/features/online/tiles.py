@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from struct import Struct
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from app.features.window_layout import WindowLayout
 from app.features.windows import Tiles
 
 NOTHING = np.iinfo(np.int64).min
+_NEWEST = Struct("<q")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class TileStates:
 
     newest_us: np.ndarray
     tiles: tuple[Tiles, ...]
+
+
+def newest_available_us(state: bytes) -> int:
+    """The newest available time of one state."""
+    newest: int = _NEWEST.unpack_from(state)[0]
+    return newest
 
 
 def unpack_states(layout: WindowLayout, states: Sequence[bytes | None]) -> TileStates:

@@ -282,6 +282,21 @@ def test_a_load_keeps_what_was_pushed_unless_it_replaces(
     assert [r["price"] for r in store.get_online_features(["price:price"], rows, at=last)] == trained
 
 
+def test_windows_of_a_moment_long_ago_are_refused(store: FeatureStore) -> None:
+    first = shop.BASE + timedelta(days=20)
+    sale = {"shop": "new", "sku": 1, "amount": 1.0}
+    hours = [first + timedelta(hours=n) for n in range(96)]
+    store.push_source("sales", [{**sale, "sale_id": n, "sold_at": at, "known_at": at} for n, at in enumerate(hours)])
+    features, rows = ["turnover:amount_count_1d"], [{"shop": "new", "sku": 1}]
+    found = store.get_online_features(features, rows, at=first + timedelta(hours=71))
+    assert found[0]["amount_count_1d"] == 24
+    with pytest.raises(FeatureStoreError, match=r"'turnover' cannot tell its windows of 2013-01-21 20:00.* 1 of 1"):
+        store.get_online_features(features, rows, at=first + timedelta(hours=20))
+    ahead = datetime.now(UTC) + timedelta(days=2)
+    store.push_source("sales", [{**sale, "sale_id": 96, "sold_at": ahead, "known_at": ahead}])
+    assert store.get_online_features(features, rows)[0]["amount_count_1d"] is None
+
+
 def test_a_push_elsewhere_is_refused(store: FeatureStore) -> None:
     target: Any = "onlin"
     with pytest.raises(FeatureStoreError, match="'onlin'; expected one of online, offline, online_and_offline"):
