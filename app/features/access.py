@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
+from app.features.expectations import rule_texts
+from app.features.raw_tables import CREATED, row_expectations
 from app.features.references import ReadPlan
 from app.features.registry_plan import Change
+from app.features.view_rows import stored_fields
 from app.foundation.access import AccessControl, redact
 from app.foundation.access.redaction import HIDDEN
 from app.spec import Project
@@ -96,25 +100,83 @@ def with_personal_marks(view: FeatureView) -> FeatureView:
     return replace(view, fields=tuple(replace(f, pii=f.name in personal) for f in view.fields))
 
 
-def hide_personal(control: AccessControl, project: Project, refused: pa.Table) -> pa.Table:
-    """Refused rows with the personal values hidden that the principal may not read.
+def require_quarantine(control: AccessControl, project: Project, source: str | None, view: str | None) -> None:
+    """Checks the right to read the refused rows that are asked for by name.
 
-    A row of a source that the project no longer declares is hidden whole.
+    Raises:
+        AccessDeniedError: the principal may not read that view, or that source.
     """
-    hidden: dict[str, list[str] | None] = {}
-    for source in project.sources:
-        names = {f.name for f in source.fields if f.pii}
-        for view in (v for v in project.views if v.source.name == source.name):
-            names.update(personal_fields(view, view.fields))
-        hidden[source.name] = sorted(names) if names and not control.allows("read_pii", tags=source.tags) else []
-    rows = [
-        _hide(row, hidden.get(source))
-        for source, row in zip(refused["source"].to_pylist(), refused["row"].to_pylist(), strict=True)
-    ]
-    return refused.set_column(refused.schema.get_field_index("row"), "row", pa.array(rows, pa.string()))
+    found = next((v for v in project.views if v.name == view), None)
+    if found is not None:
+        require(control, "read", found)
+    elif view is not None:
+        control.require("read", f"feature view {view!r}", view=view)
+    if source is not None and view is None and not _may_read_source(control, project, source):
+        control.require("read", f"refused rows of source {source!r}", tags=_tags(project, source))
 
 
-def _hide(row: str, names: list[str] | None) -> str:
-    if names is None:
-        return HIDDEN
-    return json.dumps(redact(json.loads(row), names)) if names else row
+def readable_refused(control: AccessControl, project: Project, refused: pa.Table) -> pa.Table:
+    """The refused rows that the principal may read, with the personal values hidden that it may not.
+
+    A row that a source refused needs the right to read the source, or every view that reads it. Of a source with
+    personal fields, a row that is no JSON object is hidden whole, and so are values that no field declares and reasons
+    that are no declared rule: both may hold anything. A row of a source that is no longer declared is hidden whole.
+    """
+    views = {v.name: v.tags for v in project.views}
+    hiding = {source.name: _hiding(control, project, source) for source in project.sources}
+    kept = []
+    for row in refused.to_pylist():
+        source, view = row["source"], row["view"]
+        if view is None:
+            readable = _may_read_source(control, project, source)
+        else:
+            readable = control.allows("read", view=view, tags=views.get(view, {}))
+        if readable:
+            kept.append(hiding[source].hide(row) if source in hiding else {**row, "row": HIDDEN, "reason": HIDDEN})
+    return pa.Table.from_pylist(kept, schema=refused.schema)
+
+
+@dataclass(frozen=True)
+class _Hiding:
+    """What a principal must not see of one source's refused rows. `personal`: fields, none when it may see all."""
+
+    personal: frozenset[str]
+    declared: frozenset[str]
+    rules: frozenset[str]
+
+    def hide(self, row: dict[str, Any]) -> dict[str, Any]:
+        if not self.personal:
+            return row
+        reason = row["reason"] if self.rules.issuperset(row["reason"].split("; ")) else HIDDEN
+        try:
+            values = json.loads(row["row"])
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            return {**row, "row": HIDDEN, "reason": reason}
+        names = self.personal | (values.keys() - self.declared)
+        return {**row, "row": json.dumps(redact(values, names)), "reason": reason}
+
+
+def _hiding(control: AccessControl, project: Project, source: Source) -> _Hiding:
+    views = [v for v in project.views if v.source.name == source.name]
+    personal = {f.name for f in source.fields if f.pii}
+    for view in views:
+        personal.update(personal_fields(view, view.fields))
+    if any(f.pii for f in source.fields if f.name in source.key):
+        personal.add("row_key")
+    if control.allows("read_pii", tags=source.tags):
+        personal = set()
+    declared = {f.name for f in source.fields} | {f.name for view in views for f in stored_fields(view)} | {CREATED}
+    rules = rule_texts([*row_expectations(source), *(e for view in views for e in view.expectations)])
+    return _Hiding(frozenset(personal), frozenset(declared), frozenset(rules))
+
+
+def _may_read_source(control: AccessControl, project: Project, source: str) -> bool:
+    views = [v for v in project.views if v.source.name == source]
+    every = bool(views) and all(control.allows("read", view=v.name, tags=v.tags) for v in views)
+    return every or control.allows("read", tags=_tags(project, source))
+
+
+def _tags(project: Project, source: str) -> Mapping[str, str]:
+    return next((s.tags for s in project.sources if s.name == source), {})

@@ -37,6 +37,11 @@ def check(table: pa.Table, expectations: Sequence[Expectation]) -> tuple[pa.Tabl
     return table.filter(pa.array(~failed)), table.append_column(REASON, column).filter(pa.array(failed))
 
 
+def rule_texts(expectations: Sequence[Expectation]) -> list[str]:
+    """What `check` says of a row that breaks them: what was declared, never a value of the row."""
+    return [text for expectation in expectations for text, _ in _rules(expectation, pl.String())]
+
+
 def _rules(expectation: Expectation, dtype: pl.DataType) -> list[tuple[str, pl.Expr]]:
     """Text and "is broken" of each rule the expectation sets."""
     name, column = expectation.column, pl.col(expectation.column)

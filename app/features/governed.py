@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import UnknownNameError
-from app.features.access import require_changes
+from app.features.access import require, require_changes
 from app.features.declared import KIND_NAMES, Key, Kind
 from app.features.definition_diff import Difference, diff_definitions
 from app.features.description import describe_definition
@@ -159,6 +159,15 @@ class GovernedDefinitions:
             described["snapshot_id"] = self.lake.current_snapshot_id(table) if self.lake.exists(table) else None
             described["materialized_until"] = self._materialized_until(name, described["version"])
         return described
+
+    def require_readable(self, view: str) -> None:
+        """Checks that the principal may read a declared view, stored or on demand, registered or not.
+
+        Raises:
+            UnknownNameError: no such view is declared.
+            AccessDeniedError: the principal may not; the denial is in the audit trail.
+        """
+        require(self._access, "read", self.project.view(view))
 
     def history(self) -> list[dict[str, Any]]:
         """Every change of the registry with who made it and when, oldest first."""

@@ -8,7 +8,7 @@ how many are missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,7 +81,7 @@ def view_statistics(lake: Lake, database: StateDatabase, view: FeatureView, tabl
     with database.session() as session:
         kept = session.get(m.FeatureStatistics, (table, snapshot_id))
         if kept is not None:
-            return _from_dict(kept.statistics)
+            return _without_personal(_from_dict(kept.statistics), view)
     computed = compute_statistics(lake, view, table, snapshot_id)
     with database.session() as session:
         session.merge(
@@ -90,6 +90,13 @@ def view_statistics(lake: Lake, database: StateDatabase, view: FeatureView, tabl
             )
         )
     return computed
+
+
+def _without_personal(kept: ViewStatistics, view: FeatureView) -> ViewStatistics:
+    """Kept statistics without the values of fields that were declared personal since."""
+    personal = {f.name for f in view.fields if f.pii}
+    fields = (FieldStatistics(f.name, f.dtype, f.null_share) if f.name in personal else f for f in kept.fields)
+    return replace(kept, fields=tuple(fields))
 
 
 def compute_statistics(lake: Lake, view: FeatureView, table: str, snapshot_id: int) -> ViewStatistics:

@@ -10,7 +10,14 @@ from uuid import uuid4
 import pyarrow as pa
 
 from app.errors import FeatureStoreError, UnknownNameError
-from app.features.access import hide_personal, require, require_ingest, require_read, with_personal_marks
+from app.features.access import (
+    readable_refused,
+    require,
+    require_ingest,
+    require_quarantine,
+    require_read,
+    with_personal_marks,
+)
 from app.features.backfill import Backfill, MaterializeResult
 from app.features.definitions import require_writable
 from app.features.governed import GovernedDefinitions
@@ -128,9 +135,15 @@ class FeatureStore(GovernedDefinitions):
     def quarantine(self, source: str | None = None, view: str | None = None) -> pa.Table:
         """Rows that broke an expectation of a source or view, as JSON with the reason, oldest first.
 
-        Personal values are hidden from a principal without the right to read them.
+        Without a name, those of the views and sources that the principal may read. Personal values are hidden from a
+        principal without the right to read them.
+
+        Raises:
+            AccessDeniedError: the principal may not read the view or source it names.
         """
-        return hide_personal(self._access, self.project, read_quarantine(self.lake, self.project.name, source, view))
+        require_quarantine(self._access, self.project, source, view)
+        refused = read_quarantine(self.lake, self.project.name, source, view)
+        return readable_refused(self._access, self.project, refused)
 
     def statistics(self, view: str) -> ViewStatistics | None:
         """What the view's table holds now; `None` when it was never materialised."""

@@ -71,6 +71,7 @@ def view_facts(store: FeatureStore, name: str) -> ViewFacts:
         AccessDeniedError: the principal may not read it.
     """
     kind = store.kind_of(name)
+    store.require_readable(name)
     described = store.describe(name, kind)
     view = store.project.view(name)
     versions = store.versions(name, kind)

@@ -100,11 +100,16 @@ def _transformed(view: FeatureView, frame: pd.DataFrame) -> pd.DataFrame:
     try:
         result = view.transform(frame.copy(deep=False))  # copied on write
     except Exception as error:
-        raise FeatureStoreError(
-            f"{where} raised {type(error).__name__}: {error}. It was given {len(frame)} rows with the columns "
+        personal = any(f.pii for f in (*view.source.fields, *view.fields))  # then its text may hold a value
+        said = "" if personal else f": {error}"
+        failure = FeatureStoreError(
+            f"{where} raised {type(error).__name__}{said}. It was given {len(frame)} rows with the columns "
             f"{', '.join(map(str, frame.columns))}; the first has the key {_first(view, frame)}. Nothing was written.",
             view=view.name, rows=len(frame),
-        ) from error
+        )
+        if personal:
+            raise failure from None
+        raise failure from error
     if not isinstance(result, pd.DataFrame):
         raise FeatureStoreError(
             f"{where} returned {type(result).__name__} for {len(frame)} rows; expected a pandas DataFrame.",
@@ -115,9 +120,13 @@ def _transformed(view: FeatureView, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _first(view: FeatureView, frame: pd.DataFrame) -> str:
     """Identity of the first row for a message; not shown when it is personal."""
-    if any(f.pii for f in view.source.fields if f.name in view.source.key):
+    if _personal_key(view):
         return "(personal)"
     return repr(frame.index[0]) if len(frame) else "(no rows)"
+
+
+def _personal_key(view: FeatureView) -> bool:
+    return any(f.pii for f in view.source.fields if f.name in view.source.key)
 
 
 def _positions(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> np.ndarray | None:
@@ -134,10 +143,11 @@ def _positions(view: FeatureView, frame: pd.DataFrame, result: pd.DataFrame) -> 
         positions = _found(frame.index, row_keys(pl.DataFrame(table), view.source.key).to_list())
     lost = np.flatnonzero(positions < 0)
     if len(lost):
+        example = "(personal)" if _personal_key(view) else repr(result.index[lost[0]])
         raise FeatureStoreError(
             f"the transform of feature view {view.name!r} returned {len(result)} rows for {len(frame)}, of which "
             f"{len(lost)} cannot be traced to a row of its source, e.g. the one with the index "
-            f"{result.index[lost[0]]!r}: keep the frame's index, or return the source's key columns "
+            f"{example}: keep the frame's index, or return the source's key columns "
             f"({', '.join(view.source.key)}).",
             view=view.name, rows=len(lost),
         )
@@ -173,7 +183,7 @@ def _column(series: pd.Series, field: Field, where: str) -> pa.Array | pa.Chunke
         column = from_series(series)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise SchemaMismatchError(
-            f"{where}: column {field.name!r} is declared {field.dtype} but holds mixed values: {error}.",
-            where=where, column=field.name,
-        ) from error
+            f"{where}: column {field.name!r} is declared {field.dtype} but holds mixed values"
+            f"{'' if field.pii else f': {error}'}.", where=where, column=field.name,
+        ) from (None if field.pii else error)
     return conform_column(column, field, where)

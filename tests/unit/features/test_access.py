@@ -9,10 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from app.errors import AccessDeniedError
+from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.store import FeatureStore
+from app.features.view_facts import view_facts
 from app.settings import Settings
 from app.spec import AccessPolicy, Expectation, Field, Project, Role
 from app.spec.policies import AccessAction
@@ -32,6 +35,9 @@ CALLS: dict[str, tuple[AccessAction, Callable[[FeatureStore], Any]]] = {
     "get_historical_features": ("read", lambda s: s.get_historical_features(ASKED, ["price:price"])),
     "get_online_features": ("read", lambda s: s.get_online_features(["price:price"], [{"sku": 1}])),
     "statistics": ("read", lambda s: s.statistics("price")),
+    "quarantine": ("read", lambda s: s.quarantine(view="price")),
+    "quarantine of a source": ("read", lambda s: s.quarantine("sales")),
+    "facts": ("read", lambda s: view_facts(s, "price")),
     "push": ("push", lambda s: s.push("price", shop.prices_frame().head(1))),
     "push_source": ("push", lambda s: s.push_source("prices", shop.prices_frame().head(1))),
 }
@@ -155,6 +161,63 @@ def test_refused_rows_and_the_audit_trail_keep_personal_values_hidden(settings: 
     (row,) = FeatureStore(project, settings, "ann").quarantine()["row"].to_pylist()
     assert json.loads(row)["shop"] == "Ann's"
     assert "Ann's" not in json.dumps(store.audit(), default=str)
+
+
+def personal_sales(*personal: str) -> Project:
+    fields = tuple(dataclasses.replace(f, pii=f.name in personal) for f in shop.SALES.fields)
+    sales = dataclasses.replace(shop.SALES, fields=fields)
+    views = tuple(dataclasses.replace(v, source=sales) if v.source.name == "sales" else v for v in shop.PROJECT.views)
+    return dataclasses.replace(
+        shop.PROJECT, sources=(sales, shop.PRICES, shop.CASES), views=views, access=AccessPolicy(pii_readers=("ann",))
+    )
+
+
+def test_refused_rows_are_those_of_views_that_may_be_read(prepared: Settings) -> None:
+    everybody = FeatureStore(guarded(AccessPolicy()), prepared)
+    everybody.push("turnover", shop.sales_frame().head(1).assign(amount=-5.0))
+    assert everybody.quarantine().num_rows == 1
+    pricing = Role("pricing", ("bob",), ("read",), views=("price", "spare"))
+    sales = Role("sales", ("cleo",), ("read",), views=("turnover", "last_sale"))
+    project = guarded(AccessPolicy(roles=(pricing, sales)))
+    assert FeatureStore(project, prepared, "bob").quarantine().num_rows == 0
+    assert FeatureStore(project, prepared, "cleo").quarantine("sales").num_rows == 1
+
+
+def test_a_row_key_made_of_personal_values_is_hidden(settings: Settings) -> None:
+    project = personal_sales("sale_id")
+    checked = tuple(
+        dataclasses.replace(v, expectations=(Expectation("sale_id", maximum=10),)) if v.name == "last_sale" else v
+        for v in project.views
+    )
+    store = FeatureStore(dataclasses.replace(project, views=checked), settings, "bob")
+    store.apply()
+    store.push("last_sale", shop.sales_frame().head(1).assign(sale_id=4711))
+    (refused,) = store.quarantine().to_pylist()
+    assert (refused["view"], refused["reason"]) == ("last_sale", "sale_id is above 10")
+    assert json.loads(refused["row"])["row_key"] == "[redacted]"
+    assert "4711" not in json.dumps(refused, default=str)
+
+
+@pytest.mark.parametrize("text", ["Ann's 4711, no JSON", '["Ann\'s 4711"]', '{"amount": 1, "note": "Ann\'s 4711"}'])
+def test_messages_that_are_no_rows_show_nothing_personal(settings: Settings, text: str) -> None:
+    project = personal_sales("shop")
+    store = FeatureStore(project, settings, "bob")
+    row = {"source": "sales", "view": None, "reason": "offset 5: Ann's 4711 is no number", "row": text,
+           "created_timestamp": shop.BASE}
+    store.lake.ensure_table(quarantine_table("shop"), QUARANTINE_SCHEMA)
+    store.lake.append(quarantine_table("shop"), pa.Table.from_pylist([row], schema=QUARANTINE_SCHEMA), {})
+    (shown,) = store.quarantine().to_pylist()
+    assert "4711" not in shown["row"] + shown["reason"]
+    (shown,) = FeatureStore(project, settings, "ann").quarantine().to_pylist()
+    assert (shown["row"], shown["reason"]) == (text, row["reason"])
+
+
+def test_an_on_demand_view_s_page_needs_the_right_to_read_it(settings: Settings) -> None:
+    roles = (Role("pricing", ("bob",), ("read",), views=("price",)), Role("lead", ("ann",), ("apply",)))
+    project = dataclasses.replace(shop.PROJECT, access=AccessPolicy(roles=roles))
+    FeatureStore(project, settings, "ann").apply()
+    with pytest.raises(AccessDeniedError, match="'bob' may not read feature view 'purchase'"):
+        view_facts(FeatureStore(project, settings, "bob"), "purchase")
 
 
 def test_changes_are_in_the_audit_trail(settings: Settings) -> None:

@@ -75,3 +75,15 @@ def test_personal_values_are_not_shown() -> None:
         found = field_statistics(Field("x", dtype, pii=True), pl.Series(values))  # type: ignore[arg-type]
         shown = {k: v for k, v in dataclasses.asdict(found).items() if v not in (None, ())}
         assert shown == {"name": "x", "dtype": dtype, "null_share": 0.5}
+
+
+def test_kept_statistics_hide_what_was_declared_personal_since(store: FeatureStore, settings: Settings) -> None:
+    store.push("last_sale", shop.sales_frame().head(10), to="offline")
+    assert (read(store, settings) or pytest.fail()).fields[0].maximum is not None
+    fields = tuple(dataclasses.replace(f, pii=f.name == "sale_id") for f in shop.LAST_SALE.fields)
+    personal = dataclasses.replace(shop.LAST_SALE, fields=fields)
+    found = view_statistics(store.lake, StateDatabase.open(settings.state_url), personal, TABLE)
+    assert found is not None
+    assert {k: v for k, v in dataclasses.asdict(found.fields[0]).items() if v not in (None, ())} == {
+        "name": "sale_id", "dtype": "int64", "null_share": 0.0
+    }

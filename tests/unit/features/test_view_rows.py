@@ -13,7 +13,7 @@ from app.errors import FeatureStoreError, MissingColumnError, SchemaMismatchErro
 from app.features.arrow_types import conform
 from app.features.raw_tables import raw_rows
 from app.features.view_rows import view_rows
-from app.spec import FeatureView
+from app.spec import FeatureView, Field
 from tests.unit.features import shop
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,3 +75,19 @@ def test_a_transform_cannot_lose_track_of_rows() -> None:
 def test_results_that_are_not_as_declared(function, error) -> None:
     with pytest.raises(error, match="transform of feature view 'last_sale'"):
         view_rows(with_transform(function), raw())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda f: f.set_axis([f"lost-{i}" for i in f["sale_id"]])[["shop", "sold_at"]], lambda f: f["lost-1"].no_such],
+)
+def test_what_a_transform_did_wrong_names_no_personal_value(function) -> None:
+    """Neither the key of a row nor the text of the transform's own error, when the source's key is personal."""
+    fields = tuple(dataclasses.replace(f, pii=f.name == "sale_id") for f in shop.SALES.fields)
+    source = dataclasses.replace(shop.SALES, fields=fields)
+    for view, told in ((shop.LAST_SALE, True), (dataclasses.replace(shop.LAST_SALE, source=source), False)):
+        changed = dataclasses.replace(view, transform=function, fields=(Field("shop", "string"),))
+        with pytest.raises(FeatureStoreError) as failed:
+            view_rows(changed, raw())
+        assert ("lost-" in str(failed.value)) == told
+        assert told or failed.value.__suppress_context__ or failed.value.__context__ is None
