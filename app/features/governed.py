@@ -14,8 +14,6 @@ from app.features.description import describe_definition
 from app.features.impact import Impact, find_impact, refuse_if_used, with_impact
 from app.features.lineage_build import build_graph
 from app.features.lineage_graph import LineageGraph
-from app.features.online_read import OnlineReader
-from app.features.references import ReadPlan
 from app.features.registry import ViewRegistry
 from app.features.registry_plan import Change, Plan
 from app.features.uses import answering, in_use, model_uses
@@ -43,8 +41,6 @@ class GovernedDefinitions:
         self._database = database
         self._access = AccessControl(project.access, principal, database, project.name)
         self._registry = ViewRegistry(database, project, principal)
-        self._plans: dict[tuple[Any, ...], ReadPlan] = {}
-        self._readers: dict[tuple[Any, ...], OnlineReader] = {}
 
     def plan(self) -> Plan:
         """What `apply` would change, and which services and models that affects; empty when nothing would.
@@ -210,8 +206,7 @@ class GovernedDefinitions:
         )
 
     def _forget_plans(self) -> None:
-        self._plans.clear()
-        self._readers.clear()
+        """What was made ready for reads is made anew. Here nothing is kept; the side that reads knows better."""
 
     def _users(self, kind: Kind, name: str) -> list[str]:
         graph = self._graph()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from app.errors import MissingColumnError, SchemaMismatchError
 from app.features.arrow_types import rows_to_table
@@ -71,14 +72,18 @@ def _parts(name: str, field: Field, view: str, rows: Sequence[Mapping[str, Any]]
 
 def _typed(value: Any, field: Field, view: str) -> str | int | None:
     """A key's value in its declared type, as `spine_keys` brings it in training."""
-    if value is None or value != value:
+    if value is None or value is pd.NA or value != value:
         return None
+    if isinstance(value, np.generic) and field.dtype not in ("timestamp", "date"):
+        value = value.item()
     if field.dtype == "string" and isinstance(value, str):
         return value
-    if field.dtype == "int64" and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return int(value)
+    if field.dtype == "int64" and isinstance(value, int) and not isinstance(value, bool):
+        return value
     if field.dtype == "int64" and isinstance(value, float) and value.is_integer():
         return int(value)
+    if field.dtype == "float64" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(float(value) + 0.0)  # zero has one sign
     if field.dtype == "bool" and isinstance(value, bool):
         return str(value).lower()
     if field.dtype in ("timestamp", "date", "uuid"):

@@ -109,6 +109,8 @@ def _key_parts(column: pa.ChunkedArray, field: Field) -> list[str | int | None]:
         column = column.cast(pa.int64())
     elif field.dtype in ("bool", "date"):
         column = column.cast(pa.string())
+    elif field.dtype == "float64":
+        return [None if v is None or v != v else str(v + 0.0) for v in column.to_pylist()]
     parts: list[str | int | None] = column.to_pylist()
     return parts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -43,6 +44,7 @@ from app.settings import Settings, load_settings
 from app.spec import Project
 from app.spec.features import FeatureService, FeatureView, Source
 
+PLANS_KEPT = 256
 Features = Sequence[str] | FeatureService
 
 
@@ -54,6 +56,9 @@ class FeatureStore(GovernedDefinitions):
     """
 
     def __init__(self, project: Project, settings: Settings, principal: str | None = None) -> None:
+        # Clients say which features they want: each way of asking is made ready once, and the last ways are kept.
+        self._plan_of = lru_cache(PLANS_KEPT)(self._plan)
+        self._reader_of = lru_cache(PLANS_KEPT)(self._reader)
         database = StateDatabase.open(settings.state_url)
         super().__init__(project, Lake.open(settings), database, principal or settings.principal)
         self._declared_views = {view.name for view in project.views}
@@ -190,7 +195,10 @@ class FeatureStore(GovernedDefinitions):
             FeatureStoreError: two columns of one name.
         """
         spine = open_spine(entity_df)
-        plan = self._plan(features, full_feature_names, spine.column_names, (pinned or {}).get("views"))
+        if pinned is None:
+            plan = self._plan_of(_hashable(features), full_feature_names, tuple(spine.column_names))
+        else:
+            plan = self._pinned_plan(features, full_feature_names, spine.column_names, pinned.get("views") or {})
         if pinned is not None and as_of is None and pinned.get("as_of"):
             as_of = datetime.fromisoformat(pinned["as_of"])
         return read_historical(
@@ -216,7 +224,7 @@ class FeatureStore(GovernedDefinitions):
         if not entity_rows:
             return []
         given = [*dict.fromkeys(name for names in dict.fromkeys(map(tuple, entity_rows)) for name in names), EVENT]
-        reader = self._reader(features, full_feature_names, given)
+        reader = self._reader_of(_hashable(features), full_feature_names, tuple(given))
         moment = datetime.now(UTC) if at is None else _utc(at)
         return reader.read(self._online, entity_rows, moment)
 
@@ -293,30 +301,27 @@ class FeatureStore(GovernedDefinitions):
             require_writable(view)
         return chosen
 
-    def _plan(
-        self, features: Features, full_feature_names: bool, given: Sequence[str],
-        pinned_views: Mapping[str, Any] | None = None,
+    def _plan(self, features: Features, full_feature_names: bool, given: tuple[str, ...]) -> ReadPlan:
+        """What to read, looked up and allowed."""
+        return self._pinned_plan(features, full_feature_names, given, {})
+
+    def _pinned_plan(
+        self, features: Features, full_feature_names: bool, given: Sequence[str], pinned_views: Mapping[str, Any]
     ) -> ReadPlan:
-        """What to read, looked up and allowed once for each way of asking."""
-        key = _plan_key(features, full_feature_names, given)
-        if key in self._plans and pinned_views is None:
-            return self._plans[key]
-        plan = plan_read(self.project, self._registry, features, given, full_feature_names, pinned_views or {})
+        plan = plan_read(self.project, self._registry, features, given, full_feature_names, pinned_views)
         require_read(self._access, plan)
-        if pinned_views is None:
-            self._plans[key] = plan
         return plan
 
-    def _reader(self, features: Features, full_feature_names: bool, given: Sequence[str]) -> OnlineReader:
-        key = _plan_key(features, full_feature_names, given)
-        if key not in self._readers:
-            self._readers[key] = OnlineReader(self.project, self._plan(features, full_feature_names, given))
-        return self._readers[key]
+    def _reader(self, features: Features, full_feature_names: bool, given: tuple[str, ...]) -> OnlineReader:
+        return OnlineReader(self.project, self._plan_of(features, full_feature_names, given))
+
+    def _forget_plans(self) -> None:
+        self._plan_of.cache_clear()
+        self._reader_of.cache_clear()
 
 
-def _plan_key(features: Features, full_feature_names: bool, given: Sequence[str]) -> tuple[Any, ...]:
-    asked = features if isinstance(features, FeatureService) else tuple(features)
-    return (asked, full_feature_names, tuple(given))
+def _hashable(features: Features) -> Features:
+    return features if isinstance(features, FeatureService) else tuple(features)
 
 
 def _utc(moment: datetime) -> datetime:

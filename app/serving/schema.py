@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import RequestError
+from app.features.view_rows import key_fields
 from app.spec.features import DType, FeatureView, Source
 from app.spec.project import Project
 
@@ -35,14 +36,16 @@ class RequestSchema:
         entity: dict[str, DType] = {cases.key: declared[cases.key]}
         request = {field.name: field.dtype for field in cases.request_fields}
         features = dict(request)
-        for view_name, feature in project.expand(project.service):
-            view = project.view(view_name)
+        for reference in project.references(project.service):
+            view = project.view(reference.view)
             fields = view.feature_fields if isinstance(view, FeatureView) else view.fields
-            features[feature] = next(f.dtype for f in fields if f.name == feature)
-        for view_name in dict.fromkeys(name for name, _ in project.expand(project.service)):
-            view = project.view(view_name)
+            column = reference.column(reference.feature)
+            features[column] = next(f.dtype for f in fields if f.name == reference.feature)
             if isinstance(view, FeatureView):
-                entity.update({key: declared.get(key, "string") for key in view.join_keys})
+                renamed = dict(reference.join_key_map)
+                for key in key_fields(view):
+                    name = renamed.get(key.name, key.name)
+                    entity[name] = declared.get(name, key.dtype)
         entity.update(request)
         return cls(cases.key, entity, features)
 

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,9 +19,10 @@ from app.errors import (
     UnknownNameError,
 )
 from app.features import historical, hot_keys, join_spine, online_load, storage_partitions
-from app.features.store import FeatureStore
+from app.features.store import PLANS_KEPT, FeatureStore
 from app.features.tasks import InlineTasks
 from app.settings import Settings
+from app.spec.features import DType, Entity, FeatureView, Field
 from tests.contract.redis_server import free_port
 from tests.unit.features import shop
 
@@ -295,6 +297,36 @@ def test_windows_of_a_moment_long_ago_are_refused(store: FeatureStore) -> None:
     ahead = datetime.now(UTC) + timedelta(days=2)
     store.push_source("sales", [{**sale, "sale_id": 96, "sold_at": ahead, "known_at": ahead}])
     assert store.get_online_features(features, rows)[0]["amount_count_1d"] is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pushed", "asked"),
+    [
+        ("float64", 0.5, np.float32(0.5)), ("float64", 2.0, 2), ("float64", -0.0, 0.0),
+        ("float64", 1e-7, np.float64(1e-7)), ("bool", True, np.bool_(True)),
+        ("int64", 3, np.float32(3)), ("string", "a", np.str_("a")),
+    ],
+)
+def test_keys_of_any_type_are_found(settings: Settings, dtype: DType, pushed: object, asked: object) -> None:
+    source = dataclasses.replace(
+        shop.PRICES, name="levels", key=("level",),
+        fields=(Field("level", dtype), Field("price", "int64"), Field("since", "timestamp")),
+    )
+    view = FeatureView("level", (Entity("level", ("level",)),), source, (Field("price", "int64"),))
+    project = dataclasses.replace(
+        shop.PROJECT, views=(*shop.PROJECT.views, view), sources=(*shop.PROJECT.sources, source)
+    )
+    store = FeatureStore(project, settings)
+    store.apply()
+    store.push("level", [{"level": pushed, "price": 7, "since": shop.BASE}], to="online")
+    found = store.get_online_features(["level:price"], [{"level": asked}, {"level": pd.NA}, {"level": None}])
+    assert [row["price"] for row in found] == [7, None, None]
+
+
+def test_ways_of_asking_are_kept_within_bounds(store: FeatureStore) -> None:
+    for n in range(PLANS_KEPT + 10):
+        store.get_online_features(["price:price"], [{"sku": 1, f"note {n}": 0}])
+    assert store._reader_of.cache_info().currsize == store._plan_of.cache_info().currsize == PLANS_KEPT
 
 
 def test_a_push_elsewhere_is_refused(store: FeatureStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from app.errors import RequestError
 from app.serving.request import MAX_BODY_BYTES, parse_body, parse_predict
 from app.serving.schema import RequestSchema
+from app.spec.features import FeatureService
+from tests.unit.features import shop
 
 SCHEMA = RequestSchema(
     key="id",
@@ -19,6 +22,16 @@ SCHEMA = RequestSchema(
     features={"price": "float64", "sales_7d": "float64"},
 )
 ROW: dict[str, Any] = {"id": "a", "shop": 1, "price": 2, "open": True, "since": "2026-01-01T00:00:00Z"}
+
+
+def test_a_service_may_join_a_view_under_other_keys() -> None:
+    gift = shop.PRICE.with_join_key_map({"sku": "gift"})
+    service = FeatureService("buying", ("last_sale:sale_id", *gift.with_name("present")["price",], "purchase:*"))
+    model = dataclasses.replace(shop.MODEL, service=service)
+    project = dataclasses.replace(shop.PROJECT, model=model, baseline=model)
+    schema = RequestSchema.of(project)
+    assert schema.entity == {"case_id": "string", "shop": "string", "gift": "int64", "quantity": "int64"}
+    assert schema.features["present__price"] == "int64"
 
 
 def parse(body: dict[str, Any]) -> Any:
