@@ -2,7 +2,8 @@
 
 What is found is exact for the forms that transforms are written in: `frame.assign(name=…)`, `frame["name"] = …` and
 `{"name": …}` for a new frame. An output that none of these gives comes from the column of its own name; where there is
-none, or the code cannot be read, from every column: too much, never too little.
+none, or the code cannot be read, from every column: too much, never too little. Code that names columns in texts
+(`eval`, `query`), changes them in place (`*=`) or sets them through `.loc` counts as unreadable.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def origins(code: str | None, outputs: Sequence[str], inputs: Sequence[str]) -> 
     if code is None:
         return {name: Origin((name,)) if name in inputs else everything for name in outputs}
     tree = _parsed(code)
-    if tree is None:
+    if tree is None or _beyond_reading(tree):
         return dict.fromkeys(outputs, everything)
     parsed = _Code(frozenset(inputs), _parameters(tree), _given_columns(tree), _local_variables(tree))
     elsewhere = _rows_columns(tree, [*parsed.given.values(), *parsed.local.values()], inputs)
@@ -61,6 +62,22 @@ def _parsed(code: str) -> ast.Module | None:
     except SyntaxError:
         return None
     return tree if any(isinstance(node, ast.FunctionDef) for node in tree.body) else None
+
+
+UNREADABLE_CALLS = frozenset({"eval", "query", "exec", "setattr", "insert", "update", "rename"})
+
+
+def _beyond_reading(tree: ast.Module) -> bool:
+    """Whether columns are named in texts, changed in place, or set through `.loc` and the like."""
+    return any(_is_beyond_reading(node) for node in ast.walk(tree))
+
+
+def _is_beyond_reading(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return getattr(node.func, "attr", getattr(node.func, "id", None)) in UNREADABLE_CALLS
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        return not (isinstance(node.value, ast.Name) and isinstance(node.slice, ast.Constant))
+    return isinstance(node, ast.AugAssign)
 
 
 def _parameters(tree: ast.Module) -> frozenset[str]:

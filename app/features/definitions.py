@@ -13,7 +13,16 @@ from types import CodeType
 from typing import Any, cast
 
 from app.errors import FeatureStoreError
-from app.spec.features import Aggregation, DatasetFunction, FeatureView, Field
+from app.spec.features import (
+    Aggregation,
+    DatasetFunction,
+    FeatureView,
+    Field,
+    IcebergTable,
+    KafkaTopic,
+    Reader,
+    SqlQuery,
+)
 
 US = timedelta(microseconds=1)
 
@@ -95,8 +104,9 @@ def refuse_lost_transform(view: str, _rows: Any = None) -> Any:
         FeatureStoreError: always.
     """
     raise FeatureStoreError(
-        f"no rows can be written to this version of feature view {view!r}: its transform or source is not what the "
-        "project declares now. Its rows can be read. To write, put the old code back and apply, or roll forward.",
+        f"no rows can be written to this version of feature view {view!r}: its transform, source or expectations "
+        "are not what the project declares now. Its rows can be read. To write, put the old code back and apply, or "
+        "roll forward.",
         view=view,
     )
 
@@ -147,7 +157,15 @@ def _byte_code(code: CodeType) -> str:
     return f"{code.co_code.hex()} {code.co_names!r} {constants!r}"
 
 
-def _reader(reader: Any) -> str:
+def _reader(reader: Reader) -> str:
+    """What is read. Where it lies is not meaning, for it may move: paths, addresses and how much is read at once."""
+    kind = type(reader).__name__
     if isinstance(reader, DatasetFunction):
-        return f"{reader.function.__module__}:{reader.function.__qualname__}"
-    return type(reader).__name__  # where files lie is not meaning: they may move
+        function = reader.function
+        digest = hashlib.sha256(code_of(function).encode()).hexdigest()[:16]
+        return f"{function.__module__}:{function.__qualname__} {digest}"
+    if isinstance(reader, SqlQuery):
+        return f"{kind} {reader.query}"
+    if isinstance(reader, IcebergTable):
+        return f"{kind} {reader.identifier}"
+    return f"{kind} {reader.topic}" if isinstance(reader, KafkaTopic) else kind

@@ -81,8 +81,8 @@ class OnlineLoads:
             FeatureStoreError: only `from_version` has rows: after the rollback nothing would be found.
         """
         table, replaced = (view_table(self._project, view.name, v) for v in (version, from_version))
-        if not self._lake.exists(table):
-            if self._lake.exists(replaced):
+        if not self._has_rows(table):
+            if self._has_rows(replaced):
                 raise FeatureStoreError(
                     f"version {version} of feature view {view.name!r} has no rows, version {from_version} has: after a "
                     f"rollback nothing would be found. Run materialize(…, ['{view.name}@v{version}']) first.",
@@ -95,6 +95,9 @@ class OnlineLoads:
         if done is not None and done.until >= until and done.snapshot_id == self._lake.current_snapshot_id(table):
             return Rollback(view.name, from_version, version, 0, done.until)
         return Rollback(view.name, from_version, version, self.load(view, version, until), until)
+
+    def _has_rows(self, table: str) -> bool:
+        return self._lake.exists(table) and self._lake.max_rows(table) > 0
 
     def last_load(self, view: str, version: int) -> datetime | None:
         """Up to when a view version was brought into the online store."""

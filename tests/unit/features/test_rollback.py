@@ -12,7 +12,7 @@ import pytest
 from app.errors import FeatureStoreError
 from app.features.store import FeatureStore
 from app.settings import Settings
-from app.spec import Project
+from app.spec import Expectation, Project
 from tests.unit.features import shop
 
 ASKED_AT = shop.BASE + timedelta(days=2, hours=12)
@@ -90,6 +90,25 @@ def test_a_version_without_rows_is_not_rolled_back_to(settings: Settings) -> Non
     assert served(second, LAST_DAY) == 111
 
 
+def test_a_version_whose_table_is_empty_is_not_rolled_back_to(settings: Settings) -> None:
+    first = FeatureStore(shop.PROJECT, settings)
+    first.apply()
+    first.push("price", shop.prices_frame().assign(since=pd.NaT), to="offline")  # refused: the table has no row
+    assert first.lake.exists("shop.fv_price_v1")
+    second = FeatureStore(with_price(ttl=None), settings)
+    second.apply()
+    second.push("price", shop.prices_frame())
+    with pytest.raises(FeatureStoreError, match=r"version 1 of feature view 'price' has no rows, version 2 has"):
+        second.rollback("price", 1)
+
+
+def test_an_older_version_with_other_expectations_takes_no_rows(both: FeatureStore, settings: Settings) -> None:
+    stricter = FeatureStore(with_price(expectations=(Expectation("price", minimum=0),)), settings)
+    stricter.apply()
+    with pytest.raises(FeatureStoreError, match="its transform, source or expectations are not what"):
+        stricter.push("price@v1", shop.prices_frame().head(1))
+
+
 def test_no_rows_are_written_with_code_that_is_gone(both: FeatureStore) -> None:
     both.rollback("price", 1)
     before = both.lake.current_snapshot_id("shop.fv_price_v1")
@@ -97,7 +116,7 @@ def test_no_rows_are_written_with_code_that_is_gone(both: FeatureStore) -> None:
         lambda: both.push("price", shop.prices_frame().head(1)),
         lambda: both.materialize(shop.BASE, ASKED_AT, ["price"]),
     ):
-        with pytest.raises(FeatureStoreError, match="its transform or source is not what the project declares now"):
+        with pytest.raises(FeatureStoreError, match="its transform, source or expectations are not what the project"):
             write()
     assert both.lake.current_snapshot_id("shop.fv_price_v1") == before
 
