@@ -11,6 +11,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
+def as_utc(moment: datetime) -> datetime:
+    """The moment in UTC; one without a zone is UTC.
+
+    >>> as_utc(datetime(2013, 1, 1)).isoformat()
+    '2013-01-01T00:00:00+00:00'
+    """
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 class Clock(Protocol):
     """Where a component gets the current moment and how it waits."""
 

@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
+from app.clock import as_utc
 from app.features.arrow_types import TIMESTAMP, conform, rows_to_table
 from app.features.expectations import REASON, check
 from app.features.keys import entity_key
@@ -44,8 +45,7 @@ class PushResult:
 
 def micros_of(moment: datetime) -> int:
     """Microseconds since the epoch; a moment without a zone is UTC."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - EPOCH) // timedelta(microseconds=1)
+    return (as_utc(moment) - EPOCH) // timedelta(microseconds=1)
 
 
 def checked(source: Source, rows: Rows, created: datetime) -> tuple[pa.Table, pa.Table, PushResult]:

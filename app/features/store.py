@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from app.clock import as_utc
 from app.errors import FeatureStoreError, UnknownNameError
 from app.features.access import (
     readable_refused,
@@ -125,7 +126,7 @@ class FeatureStore(GovernedDefinitions):
             FeatureStoreError: `end` is not after `start`, a view is not registered, or a transform raised.
             DataError: a transform's result is not as declared.
         """
-        start, end = _utc(start), _utc(end)
+        start, end = as_utc(start), as_utc(end)
         if end <= start:
             raise FeatureStoreError(f"cannot materialise from {start} to {end}: the end must be later than the start.")
         return self._backfill.materialize(self._writable(views), start, end, run_id or uuid4().hex, note)
@@ -135,7 +136,7 @@ class FeatureStore(GovernedDefinitions):
         note: Callable[[str], None] | None = None,
     ) -> list[MaterializeResult]:
         """Backfills from where the last backfill ended, with rows of before that were ingested late."""
-        return self._backfill.materialize_incremental(self._writable(views), _utc(end), run_id or uuid4().hex, note)
+        return self._backfill.materialize_incremental(self._writable(views), as_utc(end), run_id or uuid4().hex, note)
 
     def quarantine(self, source: str | None = None, view: str | None = None) -> pa.Table:
         """Rows that broke an expectation of a source or view, as JSON with the reason, oldest first.
@@ -202,7 +203,7 @@ class FeatureStore(GovernedDefinitions):
         if pinned is not None and as_of is None and pinned.get("as_of"):
             as_of = datetime.fromisoformat(pinned["as_of"])
         return read_historical(
-            self.project, self.lake, plan, spine, None if as_of is None else _utc(as_of), pinned
+            self.project, self.lake, plan, spine, None if as_of is None else as_utc(as_of), pinned
         )
 
     def get_online_features(
@@ -225,7 +226,7 @@ class FeatureStore(GovernedDefinitions):
             return []
         given = [*dict.fromkeys(name for names in dict.fromkeys(map(tuple, entity_rows)) for name in names), EVENT]
         reader = self._reader_of(_hashable(features), full_feature_names, tuple(given))
-        moment = datetime.now(UTC) if at is None else _utc(at)
+        moment = datetime.now(UTC) if at is None else as_utc(at)
         return reader.read(self._online, entity_rows, moment)
 
     @property
@@ -269,7 +270,7 @@ class FeatureStore(GovernedDefinitions):
         chosen = self._chosen(views)
         for view, _ in chosen:
             require(self._access, "materialize", view)
-        return {view.name: self._loads.load(view, version, _utc(until), replace) for view, version in chosen}
+        return {view.name: self._loads.load(view, version, as_utc(until), replace) for view, version in chosen}
 
     def _push(
         self, source: Source, views: Sequence[tuple[FeatureView, int]], rows: Rows, to: Target
@@ -322,7 +323,3 @@ class FeatureStore(GovernedDefinitions):
 
 def _hashable(features: Features) -> Features:
     return features if isinstance(features, FeatureService) else tuple(features)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 
+from app.clock import as_utc
 from app.errors import FeatureStoreError
 from app.features.arrow_types import to_plain_pandas
 from app.features.content_hash import content_hash
@@ -116,7 +117,7 @@ def _cases(
     snapshot_id = lake.current_snapshot_id(table) if pinned is None else pinned
     asked = cases.prediction_timestamp
     identity = ["row_key", "created_timestamp"]
-    first, last = _iso(start), _iso(end)
+    first, last = as_utc(start).isoformat(), as_utc(end).isoformat()
     inside = f"{asked} >= '{first}' and {asked} < '{last}'"
     outside = f"{asked} < '{first}' or {asked} >= '{last}' or {asked} is null"
     rows, elsewhere = (
@@ -165,7 +166,3 @@ def _arranged(held_back: pa.Table, found: pa.Table, names: tuple[str, ...]) -> p
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     texts = (pa.types.is_large_string(column.type), pa.types.is_string_view(column.type))
     return column.cast(pa.string()) if any(texts) else column
-
-
-def _iso(moment: datetime) -> str:
-    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from app.features.ingest import ingest
+from app.features.raw_snapshot import BEGINNING
 from app.pipeline.run import Output
 from app.pipeline.session import Session
-
-BEGINNING = datetime(1, 1, 1, tzinfo=UTC)  # before any event: a backfill "from the start"
 
 
 def ingest_sources(session: Session) -> None:
