@@ -33,10 +33,30 @@ class ViewRegistry:
         self._project = project
         self._active: dict[str, int] = {}
         self._views: dict[tuple[str, int], FeatureView] = {}
+        self._newest: dict[str, int] = {}  # the highest version of each view that was ever read here
+        self._followed: int | None = None
 
     def refresh(self) -> None:
         """Forgets which versions were active; the next read looks again."""
         self._active.clear()
+
+    def follow_rollbacks(self) -> bool:
+        """Takes up what somebody else rolled back, and gives whether anything changed.
+
+        A version that is newer than all that were read here is left alone: it is for code that declares it.
+        """
+        revision = self.tables.revision()
+        if revision == self._followed:
+            return False
+        kept = self.tables.kept()
+        self._followed = revision
+        active = {view: kept[("view", view)].active for view in list(self._active) if ("view", view) in kept}
+        moved = {
+            view: now.version for view, now in active.items()
+            if now is not None and now.version != self._active[view] and now.version <= self._newest[view]
+        }
+        self._active.update(moved)
+        return bool(moved)
 
     def declared(self) -> dict[Key, Declared]:
         """What the project declares."""
@@ -138,6 +158,7 @@ class ViewRegistry:
                     "(or the ingest and backfill jobs) first.", view=view,
                 )
             self._active[view] = versions[-1]
+            self._newest[view] = max(versions[-1], self._newest.get(view, 0))
         return self._active[view]
 
     def view(self, name: str, version: int | None = None) -> tuple[FeatureView, int]:

@@ -25,7 +25,7 @@ from app.features.definitions import require_writable
 from app.features.governed import GovernedDefinitions
 from app.features.historical import HistoricalFeatures, read_historical
 from app.features.ingest import ingest
-from app.features.online import CacheUse, cache_use, open_store
+from app.features.online import CacheUse, OnlineStore, cache_use, open_store
 from app.features.online_load import OnlineLoads, Rollback
 from app.features.online_read import OnlineReader
 from app.features.point_in_time import EVENT
@@ -56,14 +56,18 @@ class FeatureStore(GovernedDefinitions):
     project's access policy does not let `principal` do raises `AccessDeniedError` and is kept in the audit trail.
     """
 
-    def __init__(self, project: Project, settings: Settings, principal: str | None = None) -> None:
+    def __init__(
+        self, project: Project, settings: Settings, principal: str | None = None, online: OnlineStore | None = None
+    ) -> None:
         # Clients say which features they want: each way of asking is made ready once, and the last ways are kept.
         self._plan_of = lru_cache(PLANS_KEPT)(self._plan)
         self._reader_of = lru_cache(PLANS_KEPT)(self._reader)
         database = StateDatabase.open(settings.state_url)
         super().__init__(project, Lake.open(settings), database, principal or settings.principal)
         self._declared_views = {view.name for view in project.views}
-        self._online = open_store(settings.online_url, settings.online_cache_s, settings.online_cache_entries)
+        self._online = online or open_store(
+            settings.online_url, settings.online_cache_s, settings.online_cache_entries
+        )
         self._loads = OnlineLoads(project.name, self.lake, database, self._online)
         self._backfill = Backfill(project.name, self.lake, database)
 
@@ -87,7 +91,8 @@ class FeatureStore(GovernedDefinitions):
         """Makes an earlier version of a view the one that is read by default, online and for training sets.
 
         The online store gets what the version's table holds before the first reader can see it. A store that is open
-        elsewhere stays with the version it first saw until its `refresh`.
+        elsewhere stays with the version it first saw until its `refresh`
+        or `follow_rollbacks`; applications follow within a second.
 
         Raises:
             UnknownNameError: there is no such view or version.
@@ -228,6 +233,18 @@ class FeatureStore(GovernedDefinitions):
         reader = self._reader_of(_hashable(features), full_feature_names, tuple(given))
         moment = datetime.now(UTC) if at is None else as_utc(at)
         return reader.read(self._online, entity_rows, moment)
+
+    @property
+    def online(self) -> OnlineStore:
+        """Where features are served from; may be shared with a store of another thread."""
+        return self._online
+
+    def follow_rollbacks(self) -> bool:
+        """Reads what was rolled back elsewhere since; newer versions are left to the code that declares them."""
+        changed = self._registry.follow_rollbacks()
+        if changed:
+            self._forget_plans()
+        return changed
 
     @property
     def online_cache(self) -> CacheUse | None:

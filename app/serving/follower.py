@@ -53,6 +53,7 @@ class RouteFollower(Generic[LoadedT]):
         wanted: versions to load if possible, beside the essential ones.
         load: makes a version servable.
         remembered: file with the last known route of this host, for a start without the database.
+        beside: called at each look while the database can be reached.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class RouteFollower(Generic[LoadedT]):
         wanted: Callable[[Route], tuple[str, ...]],
         load: Callable[[str], LoadedT],
         remembered: Path | None = None,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
         self._routing = routing
         self._model = model
@@ -76,6 +78,7 @@ class RouteFollower(Generic[LoadedT]):
         self._wanted = wanted
         self._load = load
         self._remembered = remembered
+        self._beside = beside
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="millrace-load")
         self._failed_at: dict[str, float] = {}
         self._state: Followed[LoadedT] | None = None
@@ -116,6 +119,14 @@ class RouteFollower(Generic[LoadedT]):
             self._adopt(route, stale)
         if self._state is not None and not stale:
             self._acknowledge(changed=self._state is not before)
+        if not stale:
+            self._look_beside()
+
+    def _look_beside(self) -> None:
+        try:
+            self._beside()
+        except SQLAlchemyError as error:
+            logger.warning("state database cannot be read (%s); what is known stays in force", error)
 
     def _read(self) -> tuple[Route, bool]:
         try:

@@ -1,8 +1,9 @@
 """The HTTP front of a model: a Serve deployment whose replicas answer as champion themselves.
 
 Champion rows cost one hop. Rows of the candidate go on to its own deployment; if it fails, is late or gives no finite
-number, the champion answers and the failure is recorded against the candidate. Everything that blocks runs in one
-worker thread, because in throughput mode the replica's event loop is also its router.
+number, the champion answers and the failure is recorded against the candidate. Everything that blocks runs in a
+worker thread, because in throughput mode the replica's event loop is also its router: pushes, which may commit to
+tables, in one of their own, so that predictions do not wait for them.
 
 Annotations are evaluated in this file: FastAPI cannot resolve postponed ones in a class that Serve copies
 by value. For the same reason the class uses nothing that is defined below it.
@@ -69,10 +70,12 @@ class Ingress:
 
     def __init__(self, project_ref: str, settings: Settings, candidate: DeploymentHandle[Any]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="millrace-answer")
+        self._push_thread = ThreadPoolExecutor(1, thread_name_prefix="millrace-push")
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._candidate = candidate
         # The store's SQLite connections belong to the thread that opens them.
         self._thread.submit(self._open, project_ref, settings).result()
+        self._push_thread.submit(self._open_for_pushes, settings).result()
         self._answers = Counter(
             "millrace_predictions", "Rows answered.", tag_keys=("model", "version", "assigned", "answered_by")
         )
@@ -102,8 +105,17 @@ class Ingress:
             wanted=wants_prepared,
             load=partial(load_version, settings, project.name),
             remembered=settings.home / "routing" / f"{project.name}.json",
+            beside=self._follow_rollbacks,
         )
+
+    def _open_for_pushes(self, settings: Settings) -> None:
+        self._push_store = FeatureStore(self._project, settings, online=self._store.online)
         self._follower.start()
+
+    def _follow_rollbacks(self) -> None:
+        for store in (self._store, self._push_store):
+            if store.follow_rollbacks():
+                logger.info("follows a rollback of features")
 
     def check_health(self) -> None:
         """Serve replaces a replica that has no champion."""
@@ -138,10 +150,10 @@ class Ingress:
     async def push(self, request: Request) -> Response:
         """Feeds fresh rows to every view on a source, or to one view: see `feature_requests`."""
         asked = parse_push(parse_body(await read_body(request)), self._project)
-        if asked.view is None:
-            result = await self._in_thread(self._store.push_source, asked.source, asked.rows, asked.to)
-        else:
-            result = await self._in_thread(self._store.push, asked.view, asked.rows, asked.to)
+        push = self._push_store.push_source if asked.view is None else self._push_store.push
+        result = await asyncio.get_running_loop().run_in_executor(
+            self._push_thread, push, asked.view or asked.source, asked.rows, asked.to
+        )
         return JSONResponse(push_answer(result))
 
     @http.post("/v1/features/online")

@@ -131,3 +131,23 @@ def test_where_only_the_ttl_differs_the_older_version_takes_rows(settings: Setti
     second.rollback("price", 1)
     second.push("price", [{"sku": 1, "price": 7, "since": LAST_DAY}])
     assert (served(second, LAST_DAY), trained(second, LAST_DAY)) == (7, 7)
+
+
+def test_an_open_store_follows_rollbacks_and_leaves_newer_versions_to_newer_code(settings: Settings) -> None:
+    first = FeatureStore(shop.PROJECT, settings)
+    first.apply()
+    first.push("price", shop.prices_frame())
+    changed = dataclasses.replace(shop.PRICE, ttl=timedelta(days=3))
+    project = dataclasses.replace(shop.PROJECT, views=(shop.TURNOVER, changed, shop.LAST_SALE))
+    rows = [{"sku": 1}]
+    at = LAST_DAY
+    served = first.get_online_features(["price:price"], rows, at=at)
+    second = FeatureStore(project, settings)
+    second.apply()
+    assert not first.follow_rollbacks()
+    assert first.get_online_features(["price:price"], rows, at=at) == served
+    assert second.get_online_features(["price:price"], rows, at=at) != served
+    FeatureStore(project, settings).rollback("price", 1)
+    assert second.follow_rollbacks()
+    assert not second.follow_rollbacks()
+    assert second.get_online_features(["price:price"], rows, at=at) == served

@@ -106,3 +106,19 @@ def test_database_away(routing: RoutingTable, tmp_path: Path, monkeypatch: pytes
     assert (second.state.route.champion, second.state.stale) == ("1", True)
     with pytest.raises(OperationalError):
         follow(routing, Loader()).poll()
+
+
+def test_what_is_looked_at_beside_may_fail_without_ending_the_follower(routing: RoutingTable) -> None:
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        raise OperationalError("SELECT", {}, Exception("gone"))
+
+    follower = RouteFollower(
+        routing, model="m", name="m", replica_id="r", essential=lambda r: (r.champion,), wanted=lambda r: (),
+        load=Loader(), beside=look,
+    )
+    follower.poll()
+    follower.poll()
+    assert (follower.state.route.champion, len(looks)) == ("1", 2)
