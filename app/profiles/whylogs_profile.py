@@ -33,8 +33,8 @@ from whylogs.core.metrics.metrics import DistributionMetric, FrequentItemsMetric
 from whylogs.core.view.column_profile_view import ColumnProfileView  # noqa: E402
 from whylogs.core.view.dataset_profile_view import DatasetProfileView  # noqa: E402
 
-# Exact up to this many rows, the most a sketch can be told: below it a verdict near its threshold does not depend on the
-# sketch's coin flips, so two runs decide alike. Beyond it the rank error is about 0.005%. Half a megabyte a column at most.
+# Exact up to this many rows, the most a sketch can be told: below it a verdict near its threshold does not depend on
+# the sketch's coin flips, so two runs decide alike. Beyond it the rank error is about 0.005%. Half a megabyte a column.
 KLL_K = 65_535
 FREQUENT_LOG_SIZE = 10  # up to 768 distinct values are counted exactly
 MAX_TEXT = 128
