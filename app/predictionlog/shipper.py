@@ -74,13 +74,18 @@ class Shipper:
         self._max_batch_bytes = max_batch_bytes
 
     def ship(self) -> int:
-        """Ships all complete lines that are there now; gives the number of rows that became visible."""
+        """Ships all complete lines that are there now; gives the number of rows that became visible.
+
+        What is written meanwhile is left for the next call: under steady load a shipper that chased the end would
+        never come back.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         with _locked(self._folder / "shipper.lock"):
             self._lake.ensure_table(self._table, SCHEMAS[self._kind])
             cursor = self._load()
+            ends = {path.name: path.stat().st_size for path in self._segments()}
             num_rows = self._finish(cursor) if cursor.pending is not None else 0
-            while self._plan(cursor):
+            while self._plan(cursor, ends):
                 num_rows += self._finish(cursor)
             return num_rows
 
@@ -89,14 +94,14 @@ class Shipper:
         offsets = self._load().offsets
         return sum(p.stat().st_size - offsets.get(p.name, 0) for p in self._segments())
 
-    def _plan(self, cursor: Cursor) -> bool:
-        """Writes down the next batch; false when nothing is left."""
+    def _plan(self, cursor: Cursor, ends: dict[str, int]) -> bool:
+        """Writes down the next batch of what lies before `ends`; false when nothing is left."""
         pending = dict(cursor.offsets)
         budget = self._max_batch_bytes
         for path in self._segments():
-            start = pending.get(path.name, 0)
-            if budget > 0 and path.stat().st_size > start:
-                _, reached = read_lines(path, start, budget)
+            start, end = pending.get(path.name, 0), ends.get(path.name, 0)
+            if budget > 0 and end > start:
+                _, reached = read_lines(path, start, min(budget, end - start))
                 if reached > start:
                     pending[path.name] = reached
                     budget -= reached - start

@@ -131,3 +131,25 @@ def test_rows_of_a_request(settings: Settings, num_rows: int) -> None:
     SegmentWriter(segment_folder(settings.segments, "shop", "predictions")).append(record(0, num_rows))
     lake = FakeLake()
     assert Shipper(lake, settings, "shop", "predictions").ship() == num_rows
+
+
+class BusyLake(FakeLake):
+    """A request is answered, and logged, during every commit."""
+
+    def __init__(self, writer: SegmentWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def append(self, identifier: str, data: pa.Table, properties: dict[str, str]) -> int | None:
+        assert len(self.commits) < 20, "the shipper chases what is written meanwhile"
+        self._writer.append(record(1_000 + len(self.commits)))
+        return super().append(identifier, data, properties)
+
+
+def test_under_steady_load_what_was_there_is_shipped_and_the_call_returns(settings: Settings) -> None:
+    writer = SegmentWriter(segment_folder(settings.segments, "shop", "predictions"))
+    for request in range(5):
+        writer.append(record(request))
+    lake = BusyLake(writer)
+    assert Shipper(lake, settings, "shop", "predictions").ship() == 10
+    assert Shipper(lake, settings, "shop", "predictions").ship() == 2
