@@ -6,7 +6,7 @@ with the routing table first. A controller that died between intent and act is m
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import pandas as pd
@@ -20,13 +20,14 @@ from app.rollout.analysis import Verdict, analyse
 from app.rollout.condition import parse_condition
 from app.rollout.decide import FINAL, Action, Observation, Phase, decide
 from app.rollout.plan import switched, wanted_route, weight_at, weight_step
-from app.rollout.record import BEFORE_FIRST_STEP, RolloutRecord, RolloutState
+from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, RolloutState, in_flight_error
 from app.serving.routing import Route, RoutingTable, candidate_name
 from app.spec.policies import Analysis, Pause, RolloutPolicy, SetWeight
 
 Rows: TypeAlias = pa.Table | pd.DataFrame | pl.DataFrame
 Seen = tuple[Observation, str]
 
+ROLLBACK = RolloutPolicy(strategy="rollback", steps=(), progress_deadline=timedelta(minutes=2))
 WAITING: Seen = (Observation.WAITING, "")
 VERDICTS = {
     Verdict.FAILED: Observation.ANALYSIS_FAILED,
@@ -54,9 +55,11 @@ class RolloutController:
         clock: Clock | None = None,
         num_replicas: int = 2,
         replica_timeout_s: float = 60.0,
+        driver: Driver = Driver.REPLAY,
     ) -> None:
         self._routing = routing
         self._policy = policy
+        self._driver = driver
         self._num_replicas = num_replicas
         self._replica_timeout_s = replica_timeout_s
         self._waited: set[tuple[str, int]] = set()
@@ -75,13 +78,35 @@ class RolloutController:
         if running is not None and running.candidate == candidate:
             return running.rollout_id
         if running is not None:
-            raise RolloutError(
-                f"rollout {running.rollout_id} of model {model!r} is {running.phase}; wait for its end or abort it.",
-                rollout=running.rollout_id,
-            )
+            raise in_flight_error(running)
         if candidate == champion:
-            raise RolloutError(f"version {candidate} of model {model!r} already is the champion.", version=candidate)
-        return self.record.create(model, champion, candidate, self._policy, event_time).rollout_id
+            raise _already_champion(model, candidate)
+        return self.record.create(
+            model, champion, candidate, self._policy, event_time, driver=self._driver
+        ).rollout_id
+
+    def rollback(self, model: str, version: str, reason: str, event_time: datetime) -> str:
+        """Begins to make an earlier version the champion again, without steps, and gives the rollout's id.
+
+        A rollout in flight is aborted first: whoever asks for this wants the candidate gone too. `tick` moves it on;
+        a version that is not loaded everywhere within `ROLLBACK_DEADLINE` is given up and the champion stays.
+
+        Raises:
+            RolloutError: `version` is the champion already.
+            UnknownNameError: the model was never deployed.
+        """
+        running = self.record.in_flight(model)
+        if running is not None and running.policy.strategy == "rollback" and running.candidate == version:
+            return running.rollout_id
+        if running is not None:
+            self.abort(running.rollout_id, f"rollback to {version}: {reason}", event_time)
+        champion = self._routing.current(model).champion
+        if champion == version:
+            raise _already_champion(model, version)
+        return self.record.create(
+            model, champion, version, ROLLBACK, event_time, phase=Phase.PROMOTING, step_index=0, reason=reason,
+            driver=self._driver,
+        ).rollout_id
 
     def tick(self, rollout_id: str, event_time: datetime, observations: Rows) -> Phase:
         """Moves the rollout as far as it can go at `event_time`.
@@ -123,8 +148,15 @@ class RolloutController:
         """Starts the paused step again, its analysis too."""
         return self._ask(self.record.get(rollout_id), Observation.RESUME_ASKED, reason, event_time)
 
-    def _ask(self, state: RolloutState, observation: Observation, reason: str, at: datetime) -> Phase:
-        after = self._apply(state, observation, reason, at)
+    def promote(self, rollout_id: str, reason: str, event_time: datetime) -> Phase:
+        """Makes the candidate champion now; the steps that are left are not walked."""
+        state = self.record.get(rollout_id)
+        return self._ask(state, Observation.PROMOTE_ASKED, reason, event_time, step_index=len(state.policy.steps))
+
+    def _ask(
+        self, state: RolloutState, observation: Observation, reason: str, at: datetime, step_index: int | None = None
+    ) -> Phase:
+        after = self._apply(state, observation, reason, at, step_index)
         if after is None:
             if state.phase is Phase.DEGRADED and observation is Observation.ABORT_ASKED:
                 return self.tick(state.rollout_id, at, pl.DataFrame())
@@ -132,20 +164,21 @@ class RolloutController:
                 f"rollout {state.rollout_id} is {state.phase}: {observation.value} is not possible now.",
                 rollout=state.rollout_id, phase=state.phase.value,
             )
-        if after.phase is Phase.DEGRADED:
+        if after.phase in (Phase.DEGRADED, Phase.PROMOTING):
             return self.tick(state.rollout_id, at, pl.DataFrame())
         self._make_traffic_follow(after)
         return after.phase
 
     def _apply(
-        self, state: RolloutState, observation: Observation, reason: str, at: datetime
+        self, state: RolloutState, observation: Observation, reason: str, at: datetime, step_index: int | None = None
     ) -> RolloutState | None:
-        """Writes what the table says; `None` when it says to wait."""
+        """Writes what the table says; `None` when it says to wait. `step_index`: where to, if not to the next."""
         decision = decide(state.phase, observation)
         if decision.action is Action.WAIT:
             return None
         moves = decision.action in (Action.BEGIN, Action.ADVANCE, Action.PREPARE)
-        return self.record.change(state, decision, state.step_index + moves, reason or observation.value, at)
+        index = state.step_index + moves if step_index is None else step_index
+        return self.record.change(state, decision, index, reason or observation.value, at)
 
     def _make_traffic_follow(self, state: RolloutState) -> Route:
         current = self._routing.current(state.model)
@@ -225,6 +258,10 @@ class RolloutController:
         timeout_s = 0.0 if (name, route.epoch) in self._waited else self._replica_timeout_s
         self._waited.add((name, route.epoch))
         return self._routing.wait_acknowledged(name, route.epoch, num_replicas, timeout_s, version)
+
+
+def _already_champion(model: str, version: str) -> RolloutError:
+    return RolloutError(f"version {version} of model {model!r} already is the champion.", version=version)
 
 
 def check_policy(policy: RolloutPolicy) -> None:

@@ -43,6 +43,7 @@ class Observation(StrEnum):
     ABORT_ASKED = "abort asked for"
     PAUSE_ASKED = "pause asked for"
     RESUME_ASKED = "resume asked for"
+    PROMOTE_ASKED = "promotion asked for"  # a person skips the steps that are left
 
 
 class Action(StrEnum):
@@ -83,6 +84,8 @@ TABLE: dict[tuple[Phase, Observation], Decision] = {
     (Phase.PROGRESSING, Observation.ANALYSIS_INCONCLUSIVE): Decision(Phase.PAUSED, Action.PAUSE),
     (Phase.PROGRESSING, Observation.PAUSE_ASKED): Decision(Phase.PAUSED, Action.PAUSE),
     (Phase.PAUSED, Observation.RESUME_ASKED): Decision(Phase.PROGRESSING, Action.RESUME),
+    (Phase.PROGRESSING, Observation.PROMOTE_ASKED): Decision(Phase.PROMOTING, Action.PREPARE),
+    (Phase.PAUSED, Observation.PROMOTE_ASKED): Decision(Phase.PROMOTING, Action.PREPARE),
     (Phase.PROMOTING, Observation.STEP_DONE): Decision(Phase.PROMOTING, Action.ADVANCE),  # prepared: switch
     (Phase.PROMOTING, Observation.REPLICAS_READY): Decision(Phase.HEALTHY, Action.FINISH),
     (Phase.PROMOTING, Observation.DEADLINE_PASSED): _ABORT,

@@ -50,5 +50,7 @@ def wanted_route(
     if phase is Phase.PENDING:
         return replace(with_candidate, weight_percent=0.0)
     if phase is Phase.PROMOTING:
+        if policy.strategy == "rollback":
+            return replace(with_candidate, candidate=None, weight_percent=0.0, prepare=candidate)
         return replace(with_candidate, prepare=candidate)
     return with_candidate

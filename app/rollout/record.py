@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.clock import Clock
-from app.errors import StateConflictError, UnknownNameError
+from app.errors import RolloutError, StateConflictError, UnknownNameError
 from app.foundation.state import StateDatabase
 from app.foundation.state import models as m
 from app.rollout.analysis import AnalysisResult, Verdict
@@ -19,6 +21,13 @@ from app.rollout.policy_json import policy_from_json, policy_to_json
 from app.spec.policies import RolloutPolicy
 
 BEFORE_FIRST_STEP = -1
+
+
+class Driver(StrEnum):
+    """Who moves a rollout on, and by which clock."""
+
+    REPLAY = "replay"  # the loop, on the event time of replayed history
+    PLATFORM = "platform"  # the running platform, on the wall clock
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class RolloutState:
     finished_at: datetime | None
     reason: str
     policy: RolloutPolicy
+    driver: Driver
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,36 @@ class RolloutRecord:
             ).first()
             return None if row is None else _state(row)
 
-    def create(self, model: str, champion: str, candidate: str, policy: RolloutPolicy, at: datetime) -> RolloutState:
-        """A new revision, Pending, before its first step."""
+    def create(
+        self,
+        model: str,
+        champion: str,
+        candidate: str,
+        policy: RolloutPolicy,
+        at: datetime,
+        *,
+        phase: Phase = Phase.PENDING,
+        step_index: int = BEFORE_FIRST_STEP,
+        reason: str = "started",
+        driver: Driver = Driver.REPLAY,
+    ) -> RolloutState:
+        """A new revision, by default Pending before its first step.
+
+        Raises:
+            RolloutError: another rollout of the model is not over.
+        """
+        try:
+            return self._create(model, champion, candidate, policy, at, phase, step_index, reason, driver)
+        except IntegrityError as error:
+            running = self.in_flight(model)
+            if running is None:
+                raise
+            raise in_flight_error(running) from error
+
+    def _create(
+        self, model: str, champion: str, candidate: str, policy: RolloutPolicy, at: datetime, phase: Phase,
+        step_index: int, reason: str, driver: Driver,
+    ) -> RolloutState:
         with self._database.session() as session:
             before = session.scalar(
                 select(func.max(m.Rollout.revision)).where(m.Rollout.model == model, m.Rollout.candidate == candidate)
@@ -83,14 +121,15 @@ class RolloutRecord:
             revision = (before or 0) + 1
             now = self._clock.now()
             row = m.Rollout(
+                driver=driver.value,
                 rollout_id=f"{model}-{candidate}-r{revision}", model=model, revision=revision, champion=champion,
-                candidate=candidate, phase=Phase.PENDING.value, step_index=BEFORE_FIRST_STEP, step_started_at=at,
-                paused=False, policy=policy_to_json(policy), reason="started", created_at=now, updated_at=now,
+                candidate=candidate, phase=phase.value, step_index=step_index, step_started_at=at,
+                paused=False, policy=policy_to_json(policy), reason=reason, created_at=now, updated_at=now,
                 started_event_at=at, finished_event_at=None,
             )
             session.add(row)
             detail = {"champion": champion, "candidate": candidate, "policy": row.policy}
-            self._audit(session, row.rollout_id, "start", f"{candidate} beside {champion}", at, detail)
+            self._audit(session, row.rollout_id, "start", f"{candidate} beside {champion}: {reason}", at, detail)
             return _state(row)
 
     def change(
@@ -127,6 +166,24 @@ class RolloutRecord:
             detail = {"phase": decision.phase.value, "step_index": step_index}
             self._audit(session, state.rollout_id, decision.action.value, reason, at, detail)
             return _state(row)
+
+    def history(self, model: str) -> tuple[RolloutState, ...]:
+        """Every rollout of a model, oldest first."""
+        with self._database.session() as session:
+            rows = session.scalars(
+                select(m.Rollout).where(m.Rollout.model == model).order_by(m.Rollout.created_at, m.Rollout.rollout_id)
+            )
+            return tuple(_state(row) for row in rows)
+
+    def driven_by(self, driver: Driver) -> tuple[RolloutState, ...]:
+        """The rollouts of all models that are not over and that `driver` moves on."""
+        with self._database.session() as session:
+            rows = session.scalars(
+                select(m.Rollout).where(
+                    m.Rollout.driver == driver.value, m.Rollout.phase.not_in([p.value for p in FINAL])
+                )
+            )
+            return tuple(_state(row) for row in rows)
 
     def transitions(self, rollout_id: str) -> tuple[Transition, ...]:
         """Every change, oldest first."""
@@ -181,9 +238,17 @@ class RolloutRecord:
         )
 
 
+def in_flight_error(running: RolloutState) -> RolloutError:
+    """Says which rollout stands in the way."""
+    return RolloutError(
+        f"rollout {running.rollout_id} of model {running.model!r} is {running.phase}; wait for its end or abort it.",
+        rollout=running.rollout_id,
+    )
+
+
 def _state(row: m.Rollout) -> RolloutState:
     return RolloutState(
         row.rollout_id, row.model, row.revision, row.champion, row.candidate, Phase(row.phase), row.step_index,
         row.step_started_at or row.started_event_at, row.started_event_at, row.finished_event_at, row.reason,
-        policy_from_json(row.policy),
+        policy_from_json(row.policy), Driver(row.driver),
     )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 AccessAction = Literal["apply", "materialize", "read", "read_pii", "push", "delete"]
+Strategy = Literal["canary", "rollback"]
 MetricMeasure = Literal["error_rate", "log_loss_difference", "score_mean_shift", "missing_share"]
 
 
@@ -57,9 +58,9 @@ class AnalysisMetric:
 
 @dataclass(frozen=True)
 class RolloutPolicy:
-    """How a new version takes over."""
+    """How a new version takes over. `rollback` is how an operator's way back is recorded; it has no steps."""
 
-    strategy: Literal["canary"] = "canary"
+    strategy: Strategy = "canary"
     steps: tuple[Step, ...] = (
         SetWeight(10),
         Pause(timedelta(hours=24)),

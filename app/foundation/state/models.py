@@ -110,6 +110,13 @@ class Rollout(Base):
     """One attempt (revision) to make a candidate the champion."""
 
     __tablename__ = "rollouts"
+    __table_args__ = (
+        sa.Index(
+            "one_rollout_in_flight", "model", unique=True,
+            sqlite_where=sa.text("phase NOT IN ('Healthy', 'Aborted')"),
+            postgresql_where=sa.text("phase NOT IN ('Healthy', 'Aborted')"),
+        ),
+    )
     rollout_id: Mapped[str] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(index=True)
     revision: Mapped[int]
@@ -125,6 +132,7 @@ class Rollout(Base):
     updated_at: Mapped[datetime]
     started_event_at: Mapped[datetime]
     finished_event_at: Mapped[datetime | None]
+    driver: Mapped[str]  # replay | platform
 
 
 class RolloutTransition(Base):

@@ -194,3 +194,77 @@ def test_policy_that_cannot_be_followed(world: World) -> None:
     controller = RolloutController(world.database, world.routing, policy, clock=world)
     with pytest.raises(RolloutError, match="no metrics"):
         controller.start("m", "2", START)
+
+
+def test_promotion_by_a_person_skips_the_steps(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    assert world.controller.promote(rollout, "Black Friday", START) is Phase.HEALTHY
+    route = world.routing.current("m")
+    assert (route.champion, route.candidate, route.weight_percent) == ("2", None, 0)
+    assert [t.reason for t in world.controller.record.transitions(rollout)][1:3] == ["weight is 10%", "Black Friday"]
+
+
+def test_promotion_of_a_paused_rollout(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    world.controller.pause(rollout, "look", START)
+    assert world.controller.promote(rollout, "looked", START) is Phase.HEALTHY
+
+
+def test_no_promotion_before_the_candidate_is_loaded(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    with pytest.raises(RolloutError, match="not possible"):
+        world.controller.promote(rollout, "now", START)
+
+
+def test_rollback_goes_through_prepare_and_switch(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    world.controller.promote(rollout, "go", START)
+    back = world.controller.rollback("m", "1", "2 is rude", START + DAY)
+    assert world.controller.tick(back, START + DAY, NOTHING) is Phase.HEALTHY
+    assert world.routing.current("m").champion == "1"
+    assert [s.policy.strategy for s in world.controller.record.history("m")] == ["canary", "rollback"]
+    with pytest.raises(RolloutError, match="already is the champion"):
+        world.controller.rollback("m", "1", "again", START + DAY)
+
+
+def test_rollback_aborts_a_rollout_in_flight(world: World) -> None:
+    rollout = world.controller.start("m", "2", START)
+    world.controller.tick(rollout, START, NOTHING)
+    back = world.controller.rollback("m", "0", "both are rude", START)
+    assert world.controller.record.get(rollout).phase is Phase.ABORTED
+    world.controller.tick(back, START, NOTHING)
+    route = world.routing.current("m")
+    assert (route.champion, route.candidate, route.weight_percent) == ("0", None, 0)
+
+
+def test_rollback_killed_after_each_write_ends_as_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dies right after the n-th write of traffic; a new controller finds the rollback and finishes it."""
+    for kill_at in (1, 2):
+        route = world.routing.current("m")
+        world.routing.write("m", route.epoch, champion="1", reason="reset")
+        real_write, calls = world.routing.write, []
+
+        def dies(*args: object, **kwargs: object) -> object:
+            calls.append(kwargs)  # noqa: B023
+            written = real_write(*args, **kwargs)  # type: ignore[arg-type]  # noqa: B023
+            if len(calls) == kill_at:  # noqa: B023
+                raise KeyboardInterrupt
+            return written
+
+        back = world.controller.rollback("m", "0", "away", START)
+        monkeypatch.setattr(world.routing, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            world.controller.tick(back, START, NOTHING)
+        monkeypatch.setattr(world.routing, "write", real_write)
+        assert world.new_controller().tick(back, START, NOTHING) is Phase.HEALTHY
+        assert world.routing.current("m").champion == "0"
+
+
+def test_two_starts_at_once_leave_one_rollout(world: World) -> None:
+    """The second has looked before the first wrote: the database refuses it."""
+    world.controller.start("m", "2", START)
+    with pytest.raises(RolloutError, match="wait for its end"):
+        world.controller.record.create("m", "1", "3", POLICY, START)

@@ -36,10 +36,10 @@ def test_final_is_final(phase: Phase, observation: Observation) -> None:
 
 
 @pytest.mark.parametrize("observation", list(Observation))
-def test_only_good_news_advances(observation: Observation) -> None:
+def test_only_good_news_or_a_person_advances(observation: Observation) -> None:
     decision = decide(Phase.PROGRESSING, observation)
     if decision.action in (Action.ADVANCE, Action.PREPARE):
-        assert observation in (Observation.STEP_DONE, Observation.LAST_STEP_DONE)
+        assert observation in (Observation.STEP_DONE, Observation.LAST_STEP_DONE, Observation.PROMOTE_ASKED)
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING])
