@@ -1,73 +1,108 @@
-"""Intervals by resampling rows; two models are resampled together, so their difference is paired.
+"""Intervals by resampling rows. Models scored on the same rows are resampled together, so differences are paired.
 
-Rows are sorted by score once and a resample repeats each by its count, so that metrics which sort find sorted rows.
+A resample is how often each row was drawn, used as the rows' weights: nothing is copied or sorted again, and 110,000
+rows × 1,000 resamples take seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from app.evaluation.metrics import HIGHER_IS_BETTER, METRICS, Floats
+from app.evaluation.metrics import METRICS, Floats
 
-NUM_RESAMPLES = 200
+NUM_RESAMPLES = 1_000
+CHUNK_BYTES = 16 * 2**20  # weights held at a time
 Interval = tuple[float, float, float]  # value, low, high (95%)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Every metric of every model on the rows and on each resample of them.
+
+    `values` and `draws` [R] by `(model, metric)`; draw `r` of all is on the same resample.
+    """
+
+    values: Mapping[tuple[str, str], float]
+    draws: Mapping[tuple[str, str], Floats]
+
+    def interval(self, model: str, metric: str) -> Interval:
+        """The metric with its 95% percentile interval; of a biased metric the draws are moved by their mean error.
+
+        Source: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), ch. 10 and 13.
+        """
+        value, draws = self.values[model, metric], self.draws[model, metric]
+        if METRICS[metric].biased:
+            draws = np.maximum(draws - (_mean(draws) - value), 0.0)
+        return (value, *_bounds(draws))
+
+    def difference(self, model: str, other: str, metric: str) -> Interval:
+        """How much better `model` is than `other` (positive is better), resampled together."""
+        sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+        value = sign * (self.values[model, metric] - self.values[other, metric])
+        return (value, *_bounds(sign * (self.draws[model, metric] - self.draws[other, metric])))
+
+
+def draw(
+    label: Floats,
+    scores: Mapping[str, Floats],
+    metrics: Sequence[str],
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Draws:
+    """Scores every model [B] by name on the rows and on `num_resamples` resamples, the same for all."""
+    pairs = [(model, metric) for model in scores for metric in metrics]
+    prepared = {(model, metric): METRICS[metric].prepare(label, scores[model]) for model, metric in pairs}
+    once = np.ones((1, len(label)))
+    parts: dict[tuple[str, str], list[Floats]] = {pair: [] for pair in pairs}
+    for weights in _resamples(len(label), num_resamples, seed):
+        for pair in pairs:
+            parts[pair].append(prepared[pair](weights))
+    return Draws(
+        {pair: float(prepared[pair](once)[0]) for pair in pairs},
+        {pair: np.concatenate(drawn) if drawn else np.zeros(0) for pair, drawn in parts.items()},
+    )
 
 
 def with_intervals(
     label: Floats, score: Floats, metrics: Sequence[str], num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
-    """Each metric with its 95% percentile bootstrap interval.
-
-    Source: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), ch. 13.
-    """
-    draws: dict[str, list[float]] = {name: [] for name in metrics}
-    rows = _Sorted(label, score)
-    for counts in _resamples(len(label), num_resamples, seed):
-        drawn = rows.repeated(counts)
-        for name in metrics:
-            draws[name].append(METRICS[name](*drawn))
-    return {name: (METRICS[name](label, score), *_bounds(draws[name])) for name in metrics}
+    """Each metric of one model with its 95% interval."""
+    drawn = draw(label, {"model": score}, metrics, num_resamples, seed)
+    return {metric: drawn.interval("model", metric) for metric in metrics}
 
 
 def paired_difference(
     label: Floats, a: Floats, b: Floats, metric: str, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Interval:
     """How much better `a` is than `b` on the same rows (positive is better), with its 95% interval."""
-    measure = METRICS[metric]
-    sign = 1.0 if metric in HIGHER_IS_BETTER else -1.0
-    rows_a, rows_b = _Sorted(label, a), _Sorted(label, b)
-    draws = [
-        sign * (measure(*rows_a.repeated(counts)) - measure(*rows_b.repeated(counts)))
-        for counts in _resamples(len(label), num_resamples, seed)
-    ]
-    return (sign * (measure(label, a) - measure(label, b)), *_bounds(draws))
+    return draw(label, {"a": a, "b": b}, [metric], num_resamples, seed).difference("a", "b", metric)
 
 
-class _Sorted:
-    """Labels and scores by rising score."""
-
-    def __init__(self, label: Floats, score: Floats) -> None:
-        self._order = np.argsort(score, kind="stable")
-        self._label, self._score = label[self._order], score[self._order]
-
-    def repeated(self, counts: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Each row as often as `counts` [B], in the original order of rows, says."""
-        times = counts[self._order]
-        return np.repeat(self._label, times), np.repeat(self._score, times)
-
-
-def _resamples(num_rows: int, num_resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """How often each row is drawn, one array [B] per resample."""
+def _resamples(num_rows: int, num_resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each row is drawn, as blocks of resamples [r, B]."""
     random = np.random.default_rng(seed)
-    for _ in range(num_resamples if num_rows else 0):
-        yield np.bincount(random.integers(0, num_rows, num_rows), minlength=num_rows)
+    left = num_resamples if num_rows else 0
+    block = max(1, CHUNK_BYTES // (8 * max(1, num_rows)))
+    while left:
+        size = min(block, left)
+        counts = np.empty((size, num_rows))
+        for row in counts:
+            row[:] = np.bincount(random.integers(0, num_rows, num_rows), minlength=num_rows)
+        yield counts
+        left -= size
 
 
-def _bounds(draws: list[float]) -> tuple[float, float]:
-    finite = np.array([d for d in draws if np.isfinite(d)])
+def _mean(draws: Floats) -> float:
+    finite = draws[np.isfinite(draws)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def _bounds(draws: Floats) -> tuple[float, float]:
+    """Of the draws that exist: a resample of a rare class may hold none of it."""
+    finite = draws[np.isfinite(draws)]
     if not len(finite):
         return float("nan"), float("nan")
     low, high = np.quantile(finite, [0.025, 0.975])

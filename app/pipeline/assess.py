@@ -7,15 +7,16 @@ import json
 import numpy as np
 import pandas as pd
 
-from app.evaluation.bootstrap import paired_difference
+from app.evaluation.bootstrap import draw
 from app.pipeline.answers import answers
-from app.pipeline.candidates import champion_model, intervals
+from app.pipeline.candidates import REPORTED, champion_model, intervals
 from app.pipeline.live import window_outputs
 from app.pipeline.run import Output
 from app.pipeline.session import Session
 
 MIN_ROWS = 30
 RANKED_BY = {"binary": "roc_auc", "regression": "mae"}
+NUM_RESAMPLES = 500  # for each window, each month and the whole
 
 
 def assess_loop(session: Session) -> None:
@@ -56,13 +57,14 @@ def _compare(session: Session, rows: pd.DataFrame, name: str) -> Output:
         return {"name": name, "rows": len(rows)}
     task = session.project.label.task
     label, loop, frozen = (rows[c].to_numpy(dtype=np.float64) for c in ("label", "score", "frozen"))
-    value, low, high = paired_difference(label, loop, frozen, RANKED_BY[task])
+    drawn = draw(label, {"loop": loop, "frozen": frozen}, REPORTED[task], NUM_RESAMPLES)
+    value, low, high = drawn.difference("loop", "frozen", RANKED_BY[task])
     return {
         "name": name,
         "rows": len(rows),
         "label_mean": float(label.mean()),
-        "loop": intervals(task, label, loop),
-        "frozen": intervals(task, label, frozen),
+        "loop": intervals(drawn, "loop", task),
+        "frozen": intervals(drawn, "frozen", task),
         "gain": {"metric": RANKED_BY[task], "value": value, "low": low, "high": high},
         "versions": {str(k): int(v) for k, v in rows["version"].value_counts().sort_index().items()},
     }

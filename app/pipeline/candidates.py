@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from app.evaluation.bootstrap import with_intervals
+from app.evaluation.bootstrap import Draws, draw
 from app.evaluation.gates import Evaluation, Verdict, judge
 from app.features.training_set import TrainingSet
 from app.features.uses import record_model_use
@@ -64,12 +64,11 @@ def train_and_judge(
     baseline_scores = ServableModel.load(baseline.folder).predict(frozen.frame)
     champion_scores = None if champion is None else champion_model(session, champion).predict(frozen.frame)
     verdict = judge(project.gates, Evaluation(frozen.frame, label, scores, champion_scores, baseline_scores))
-    metrics = {
-        "challenger": intervals(project.label.task, label, scores),
-        "baseline": intervals(project.label.task, label, baseline_scores),
-    }
+    compared = {"challenger": scores, "baseline": baseline_scores}
     if champion_scores is not None:
-        metrics["champion"] = intervals(project.label.task, label, champion_scores)
+        compared["champion"] = champion_scores
+    drawn = draw(label, compared, REPORTED[project.label.task])
+    metrics = {name: intervals(drawn, name, project.label.task) for name in compared}
     return Candidate(trained.folder, scores, verdict, metrics, trained.config, trained.run_record)
 
 
@@ -115,10 +114,10 @@ def reference_path(session: Session, version: str) -> Path:
     return session.settings.home / "profiles" / session.project.name / f"reference-{version}.bin"
 
 
-def intervals(task: str, label: np.ndarray, score: np.ndarray) -> Output:
+def intervals(drawn: Draws, model: str, task: str) -> Output:
     """Each reported metric as `{"value", "low", "high"}` (95% bootstrap)."""
-    measured = with_intervals(label, score, REPORTED[task])
-    return {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in measured.items()}
+    keys = ("value", "low", "high")
+    return {name: dict(zip(keys, drawn.interval(model, name), strict=True)) for name in REPORTED[task]}
 
 
 def _keep_reference(session: Session, version: str, rows: TrainingSet, scores: np.ndarray) -> None:
