@@ -44,6 +44,10 @@ class TorchModel:
 
     `factory` is an import path `module:function`, called as `factory(signature, **hyperparameters)`
     with an `app.models.signature.Signature` (number of numeric columns, sizes of categorical ones).
+
+    Workers are spread over `tensor_parallel × pipeline_stages`; what is left is data parallel. DeepSpeed's
+    configuration is derived from these fields (`app/training/deepspeed_config.py`), combinations that cannot work are
+    refused with the reason, and `deepspeed` overrides any key of it.
     """
 
     name: str
@@ -56,9 +60,20 @@ class TorchModel:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     num_workers: int = 2
+    min_workers: int | None = None  # goes on with fewer, down to this, while nodes are missing; None: num_workers
     zero_stage: Literal[0, 1, 2, 3] = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    deepspeed: Mapping[str, Any] = field(default_factory=dict)  # overrides of any derived key
+    offload: Literal["none", "optimizer", "optimizer_and_parameters"] = "none"  # to the memory of the host
+    gradient_accumulation_steps: int = 1  # parts in which a worker computes its share of a batch
+    gradient_clipping: float = 1.0  # largest norm of all gradients together; 0: no clipping
+    activation_checkpointing: tuple[str, ...] = ()  # submodules, as globs, whose activations are computed twice
+    tensor_parallel: int = 1  # workers that share each of the layers below
+    # regular expressions of weights → how they are cut: "column" by outputs, "row" by inputs
+    tensor_parallel_layers: Mapping[str, Literal["column", "row"]] = field(default_factory=dict)
+    pipeline_stages: int = 1  # needs a module with a method `pipeline_layers()`
+    deepspeed: Mapping[str, Any] = field(default_factory=dict)  # overrides, merged key by key at every depth
+    checkpoint_every_steps: int | None = None  # besides the one after each epoch
+    checkpoint_every_s: float | None = 300.0  # a kill loses at most about so much work
     seed: int = 7
     deadline_s: float = 900.0  # a run that is not done by then fails
 

@@ -11,24 +11,10 @@ from hypothesis import strategies as st
 from app.errors import TrainingError
 from app.spec import FeatureService, TorchModel
 from app.training.arrays import check_trainable
-from app.training.deepspeed_config import deepspeed_config
 from app.training.folds import time_ordered_folds
 from app.training.sweep import summarise, with_parameters
 
 MODEL = TorchModel("m", FeatureService("s", ()), "app.models.tabular:residual_mlp", batch_size=64, zero_stage=2)
-
-
-def test_deepspeeds_configuration_is_derived_and_any_key_can_be_overridden() -> None:
-    config = deepspeed_config(MODEL, 2)
-    assert config["train_micro_batch_size_per_gpu"] == 32
-    assert config["zero_optimization"]["stage"] == 2
-    overridden = TorchModel("m", MODEL.service, MODEL.factory, batch_size=64, deepspeed={"gradient_clipping": 0.5})
-    assert deepspeed_config(overridden, 2)["gradient_clipping"] == 0.5
-
-
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(TrainingError, match="multiple of 3"):
-        deepspeed_config(MODEL, 3)
 
 
 @given(times=st.lists(st.integers(0, 30), min_size=6, max_size=80), num_folds=st.integers(1, 4))
