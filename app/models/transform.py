@@ -8,6 +8,7 @@ C = categories.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,49 @@ FILE = "transform.json"
 
 
 @dataclass(frozen=True)
+class ColumnStatistics:
+    """What a transform is fitted from; those of parts of the rows add up to those of all.
+
+    `count`, `mean`, `squares` [F]: numbers that are not null, their mean, and the sum of squared distances from it.
+    `counts`: how often each category occurs, for each categorical column.
+    """
+
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    num_rows: int
+    count: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+    counts: tuple[Counter[str], ...]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> ColumnStatistics:
+        """Counts the rows of a frame."""
+        values = numeric_matrix(frame, numeric)
+        missing = np.isnan(values)
+        count = (~missing).sum(axis=0)
+        mean = np.where(missing, 0.0, values).sum(axis=0) / np.maximum(count, 1)
+        squares = (np.where(missing, 0.0, values - mean) ** 2).sum(axis=0)
+        counts = tuple(Counter(category_text(frame[name]).dropna().tolist()) for name in categorical)
+        return cls(tuple(numeric), tuple(categorical), len(frame), count, mean, squares, counts)
+
+    def __add__(self, other: ColumnStatistics) -> ColumnStatistics:
+        """Statistics of both parts together. Source: Chan, Golub, LeVeque (1983), the pairwise update of a variance."""
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1)
+        apart = other.mean - self.mean
+        return ColumnStatistics(
+            self.numeric,
+            self.categorical,
+            self.num_rows + other.num_rows,
+            count,
+            self.mean + apart * share,
+            self.squares + other.squares + apart**2 * self.count * share,
+            tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
 class Transform:
     """Fitted state. `flagged`: numeric columns whose nulls get an input of their own."""
 
@@ -37,25 +81,24 @@ class Transform:
     @classmethod
     def fit(cls, frame: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Transform:
         """Learns means, scales, null flags and vocabularies from training rows."""
-        values = numeric_matrix(frame, numeric)
-        missing = np.isnan(values)
-        filled = np.where(missing, 0.0, values)
-        count = np.maximum((~missing).sum(axis=0), 1)
-        mean = filled.sum(axis=0) / count
-        variance = (np.where(missing, 0.0, values - mean) ** 2).sum(axis=0) / count
-        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
-        vocabularies = []
-        for name in categorical:
-            counts = category_text(frame[name]).value_counts()
-            kept = counts[counts >= min(MIN_COUNT, max(1, len(frame) // 100))]
-            vocabularies.append(tuple(by_frequency(kept)))
+        return cls.from_statistics(ColumnStatistics.of(frame, numeric, categorical))
+
+    @classmethod
+    def from_statistics(cls, rows: ColumnStatistics) -> Transform:
+        """The transform of the rows that were counted, wherever and in however many parts."""
+        count = np.maximum(rows.count, 1)
+        variance = rows.squares / count
+        at_least = min(MIN_COUNT, max(1, rows.num_rows // 100))
         return cls(
-            tuple(numeric),
-            tuple(categorical),
-            tuple(map(float, mean)),
-            tuple(map(float, scale)),
-            tuple(n for n, any_missing in zip(numeric, np.atleast_1d(missing.any(axis=0)), strict=True) if any_missing),
-            tuple(vocabularies),
+            rows.numeric,
+            rows.categorical,
+            tuple(map(float, rows.mean)),
+            tuple(map(float, np.where(variance > 0, np.sqrt(variance), 1.0))),
+            tuple(name for name, count in zip(rows.numeric, rows.count, strict=True) if count < rows.num_rows),
+            tuple(
+                tuple(by_frequency(pd.Series({k: v for k, v in counts.items() if v >= at_least}, dtype=np.int64)))
+                for counts in rows.counts
+            ),
         )
 
     @property
