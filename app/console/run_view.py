@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from app.evaluation.metrics import METRICS
+
 Json = Mapping[str, Any]
 SHOWN_METRICS = {"binary": ("roc_auc", "log_loss", "ece"), "regression": ("mae", "mse", "r2")}
-METRIC_NAMES = {
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "ece": "ECE",
-    "mae": "MAE",
-    "mse": "MSE",
-    "r2": "R²",
-}
+METRIC_NAMES = {name: metric.title for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def draw(
     prepared = {(model, metric): METRICS[metric].prepare(label, scores[model]) for model, metric in pairs}
     once = np.ones((1, len(label)))
     parts: dict[tuple[str, str], list[Floats]] = {pair: [] for pair in pairs}
-    for weights in _resamples(len(label), num_resamples, seed):
+    for weights in resamples(len(label), num_resamples, seed):
         for pair in pairs:
             parts[pair].append(prepared[pair](weights))
     return Draws(
@@ -81,7 +81,7 @@ def paired_difference(
     return draw(label, {"a": a, "b": b}, [metric], num_resamples, seed).difference("a", "b", metric)
 
 
-def _resamples(num_rows: int, num_resamples: int, seed: int) -> Iterator[Floats]:
+def resamples(num_rows: int, num_resamples: int, seed: int) -> Iterator[Floats]:
     """How often each row is drawn, as blocks of resamples [r, B]."""
     random = np.random.default_rng(seed)
     left = num_resamples if num_rows else 0

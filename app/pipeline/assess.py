@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from app.evaluation.bootstrap import draw
+from app.evaluation.validate import intervals
 from app.pipeline.answers import answers
-from app.pipeline.candidates import REPORTED, champion_model, intervals
+from app.pipeline.candidates import champion_model
 from app.pipeline.live import window_outputs
 from app.pipeline.run import Output
 from app.pipeline.session import Session
 
 MIN_ROWS = 30
+REPORTED = {"binary": ("roc_auc", "pr_auc", "log_loss", "brier", "ece"), "regression": ("mse", "mae", "r2")}
 RANKED_BY = {"binary": "roc_auc", "regression": "mae"}
 NUM_RESAMPLES = 500  # for each window, each month and the whole
 
@@ -63,8 +65,8 @@ def _compare(session: Session, rows: pd.DataFrame, name: str) -> Output:
         "name": name,
         "rows": len(rows),
         "label_mean": float(label.mean()),
-        "loop": intervals(drawn, "loop", task),
-        "frozen": intervals(drawn, "frozen", task),
+        "loop": intervals(drawn, "loop", REPORTED[task]),
+        "frozen": intervals(drawn, "frozen", REPORTED[task]),
         "gain": {"metric": RANKED_BY[task], "value": value, "low": low, "high": high},
         "versions": {str(k): int(v) for k, v in rows["version"].value_counts().sort_index().items()},
     }

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from app.evaluation.bootstrap import Draws, draw
-from app.evaluation.gates import Evaluation, Verdict, judge
+from app.evaluation.gates import Verdict
+from app.evaluation.validate import Validation, validate
 from app.features.training_set import TrainingSet
 from app.features.uses import record_model_use
 from app.foundation.lineage import provenance
@@ -21,22 +21,21 @@ from app.profiles import profile_table
 from app.spec.models import Model
 from app.training.train import train
 
-REPORTED = {
-    "binary": ("roc_auc", "pr_auc", "log_loss", "brier", "ece"),
-    "regression": ("mse", "mae", "r2"),
-}
-
 
 @dataclass(frozen=True)
 class Candidate:
     """A trained model and what it scored on the frozen rows. `version` once it is registered."""
 
     folder: Path
-    scores: np.ndarray
-    verdict: Verdict
+    validation: Validation
     metrics: Output
     config: Output
     run_record: Output
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the gates made of it."""
+        return self.validation.verdict
 
 
 def train_and_judge(
@@ -59,17 +58,14 @@ def train_and_judge(
         fitting = beside.submit(train, project, project.baseline, train_rows, settings, f"{run_id}-baseline")
         trained = train(project, model, train_rows, settings, run_id)
         baseline = fitting.result()
-    label = frozen.frame["label"].to_numpy(dtype=np.float64)
-    scores = ServableModel.load(trained.folder).predict(frozen.frame)
-    baseline_scores = ServableModel.load(baseline.folder).predict(frozen.frame)
-    champion_scores = None if champion is None else champion_model(session, champion).predict(frozen.frame)
-    verdict = judge(project.gates, Evaluation(frozen.frame, label, scores, champion_scores, baseline_scores))
-    compared = {"challenger": scores, "baseline": baseline_scores}
-    if champion_scores is not None:
-        compared["champion"] = champion_scores
-    drawn = draw(label, compared, REPORTED[project.label.task])
-    metrics = {name: intervals(drawn, name, project.label.task) for name in compared}
-    return Candidate(trained.folder, scores, verdict, metrics, trained.config, trained.run_record)
+    validation = validate(
+        project,
+        trained.folder,
+        frozen,
+        champion=None if champion is None else champion_model(session, champion),
+        baseline=ServableModel.load(baseline.folder),
+    )
+    return Candidate(trained.folder, validation, validation.metrics, trained.config, trained.run_record)
 
 
 def register(session: Session, candidate: Candidate, train_rows: TrainingSet, frozen: TrainingSet, name: str) -> str:
@@ -100,7 +96,7 @@ def register(session: Session, candidate: Candidate, train_rows: TrainingSet, fr
     record_model_use(
         session.database, session.project, session.project.name, version, train_rows.manifest, session.run_id
     )
-    _keep_reference(session, version, frozen, candidate.scores)
+    _keep_reference(session, version, frozen, candidate.validation.evaluation.challenger)
     return version
 
 
@@ -112,12 +108,6 @@ def champion_model(session: Session, version: str) -> ServableModel:
 def reference_path(session: Session, version: str) -> Path:
     """Where the reference profile of a version is kept; profiles of earlier champions stay."""
     return session.settings.home / "profiles" / session.project.name / f"reference-{version}.bin"
-
-
-def intervals(drawn: Draws, model: str, task: str) -> Output:
-    """Each reported metric as `{"value", "low", "high"}` (95% bootstrap)."""
-    keys = ("value", "low", "high")
-    return {name: dict(zip(keys, drawn.interval(model, name), strict=True)) for name in REPORTED[task]}
 
 
 def _keep_reference(session: Session, version: str, rows: TrainingSet, scores: np.ndarray) -> None:

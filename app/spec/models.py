@@ -1,4 +1,4 @@
-"""What a user declares about models: cases, label, estimator, search, gates."""
+"""What a user declares about models: cases, label, estimator, search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Literal
 from app.spec.features import FeatureService, Field, Source
 
 Task = Literal["binary", "regression"]
-GateKind = Literal["at_least", "at_most", "not_worse_than_champion", "not_worse_than_baseline"]
 
 
 @dataclass(frozen=True)
@@ -105,20 +104,3 @@ class SearchSpace:
     num_folds: int = 2  # time-ordered: each validates on the stretch after its training rows
     epochs: int = 1
     max_rows: int = 50_000  # most recent rows used by a trial
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A condition a challenger must meet, on all rows or within each value of `slice_column`.
-
-    `metric`: roc_auc, pr_auc, log_loss, brier, ece, accuracy, f1; mse, mae, r2.
-    `threshold`: the bound for at_least/at_most; the margin allowed for not_worse_than_*.
-    Slices with fewer than `min_rows` rows are reported and not judged.
-    """
-
-    name: str
-    metric: str
-    kind: GateKind
-    threshold: float
-    slice_column: str | None = None
-    min_rows: int = 500

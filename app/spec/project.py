@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from app.errors import ProjectError, UnknownNameError
 from app.spec.features import Aggregation, Entity, FeatureService, FeatureView, OnDemandFeatureView, Source, SqlQuery
-from app.spec.models import Cases, Gate, Label, Model, SearchSpace, SklearnModel
+from app.spec.gates import AnyGate, check_gates
+from app.spec.models import Cases, Label, Model, SearchSpace, SklearnModel
 from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
 from app.spec.references import FeatureReference
 
@@ -30,7 +31,7 @@ class Project:
     timeline: Timeline
     on_demand_views: tuple[OnDemandFeatureView, ...] = ()
     search: SearchSpace | None = None
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[AnyGate, ...] = ()
     rollout: RolloutPolicy = RolloutPolicy()
     drift: DriftPolicy = DriftPolicy()
     retrain: RetrainPolicy = RetrainPolicy()
@@ -49,6 +50,7 @@ class Project:
         _check_unique("feature service", [s.name for s in self.all_services])
         for service in self.all_services:
             self.expand(service)
+        _check_gates(self)
         _check_access(self)
 
     @property
@@ -150,6 +152,14 @@ def _check_same_entities(views: Iterable[FeatureView]) -> None:
                 f"{entity.join_keys}); names must differ.",
                 name=entity.name,
             )
+
+
+def _check_gates(project: Project) -> None:
+    _check_unique("gate", (g.name for g in project.gates))
+    sent = {f.name for f in project.cases.request_fields}
+    inputs = frozenset(sent | {name for _, name in project.expand(project.service)})
+    columns = frozenset({project.cases.key, project.cases.prediction_timestamp})
+    check_gates(project.gates, project.label.task, inputs, columns)
 
 
 def _check_access(project: Project) -> None:
