@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from app.features.window_layout import CellLayout
+from app.features.window_moments import Moments, both, folded_moments, running_moments
 
 MAX_EXACT = 2.0**53  # whole numbers up to here are exact in float64
 
@@ -32,7 +33,8 @@ def lift(layout: CellLayout, values: Mapping[str, np.ndarray], num_rows: int) ->
 _LIFT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "count": lambda v: ~np.isnan(v),
     "total": lambda v: np.where(np.isnan(v), 0.0, v),
-    "squares": lambda v: np.where(np.isnan(v), 0.0, v * v),
+    "mean": lambda v: np.where(np.isnan(v), 0.0, v),
+    "deviations": np.zeros_like,
     "minimum": lambda v: np.where(np.isnan(v), np.inf, v),
     "maximum": lambda v: np.where(np.isnan(v), -np.inf, v),
     "last": lambda v: v,
@@ -51,6 +53,9 @@ def running(layout: CellLayout, cells: np.ndarray, starts: np.ndarray) -> np.nda
     for operation, part in ((np.add, layout.sums), (np.minimum, layout.minima), (np.maximum, layout.maxima)):
         if part.start < part.stop:
             result[:, part] = segmented_accumulate(operation, cells[:, part], starts)
+    if layout.moments is not None:
+        totals = _moments(layout, result).count
+        _set_moments(layout, result, running_moments(_moments(layout, cells), totals, starts))
     if layout.lasts.start < layout.lasts.stop:
         values = cells[:, layout.lasts]
         own = np.arange(len(cells))[:, None]
@@ -68,6 +73,8 @@ def fold_axis(layout: CellLayout, cells: np.ndarray) -> np.ndarray:
             for step in cells[1:]:
                 total += step
         result[:, layout.sums] = total[:, layout.sums]
+    if layout.moments is not None:
+        _set_moments(layout, result, folded_moments(_moments(layout, cells)))
     for operation, part in ((np.minimum, layout.minima), (np.maximum, layout.maxima)):
         if part.start < part.stop:
             result[:, part] = operation.reduce(cells[:, :, part], axis=0)
@@ -104,11 +111,26 @@ def combine(layout: CellLayout, left: np.ndarray, right: np.ndarray) -> np.ndarr
     """Cells of the rows of both, those of `left` before those of `right`."""
     result = np.empty_like(left)
     result[:, layout.sums] = left[:, layout.sums] + right[:, layout.sums]
+    if layout.moments is not None:
+        _set_moments(layout, result, both(_moments(layout, left), _moments(layout, right)))
     result[:, layout.minima] = np.minimum(left[:, layout.minima], right[:, layout.minima])
     result[:, layout.maxima] = np.maximum(left[:, layout.maxima], right[:, layout.maxima])
     newer = right[:, layout.lasts]
     result[:, layout.lasts] = np.where(np.isnan(newer), left[:, layout.lasts], newer)
     return result
+
+
+def _moments(layout: CellLayout, cells: np.ndarray) -> Moments:
+    """The moments among cells of shape […, S]."""
+    assert layout.moments is not None
+    return Moments(*(cells[..., places] for places in layout.moments))
+
+
+def _set_moments(layout: CellLayout, cells: np.ndarray, moments: Moments) -> None:
+    """Writes means and deviations; the counts are there."""
+    assert layout.moments is not None
+    _, mean, deviations = layout.moments
+    cells[:, mean], cells[:, deviations] = moments.mean, moments.deviations
 
 
 def segmented_accumulate(operation: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:

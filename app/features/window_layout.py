@@ -17,13 +17,13 @@ from app.spec.features import Aggregation
 
 SLACK_US = 86_400_000_000  # how far behind an entity's newest row a question may lie and still be answered exactly
 EMPTY = {
-    "count": 0.0, "total": 0.0, "squares": 0.0, "minimum": np.inf, "maximum": -np.inf, "last": np.nan,
+    "count": 0.0, "total": 0.0, "mean": 0.0, "deviations": 0.0, "minimum": np.inf, "maximum": -np.inf, "last": np.nan,
 }  # of no rows, in the order in which cells are laid out
 NEEDS = {
     "count": ("count",),
     "sum": ("count", "total"),
     "mean": ("count", "total"),
-    "std": ("count", "total", "squares"),
+    "std": ("count", "mean", "deviations"),
     "min": ("count", "minimum"),
     "max": ("count", "maximum"),
     "last": ("count", "last"),
@@ -42,7 +42,7 @@ def micros(duration: timedelta) -> int:
 
 @dataclass(frozen=True)
 class CellLayout:
-    """The cells of a tile, sorted by statistic: sums first, then minima, maxima and last values."""
+    """The cells of a tile, sorted by statistic: sums first, then moments, minima, maxima and last values."""
 
     cells: tuple[Cell, ...]
 
@@ -67,8 +67,20 @@ class CellLayout:
 
     @cached_property
     def sums(self) -> slice:
-        """Cells that add up: counts, totals and sums of squares."""
-        return self._span("count", "total", "squares")
+        """Cells that add up: counts and totals."""
+        return self._span("count", "total")
+
+    @cached_property
+    def moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Positions of the counts, means and sums of squared deviations of the columns that have them: [K] each."""
+        columns = [column for column, statistic in self.cells if statistic == "mean"]
+        if not columns:
+            return None
+        count, mean, deviations = (
+            np.array([self.place[(column, statistic)] for column in columns])
+            for statistic in ("count", "mean", "deviations")
+        )
+        return count, mean, deviations
 
     @cached_property
     def minima(self) -> slice:

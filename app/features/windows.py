@@ -104,7 +104,7 @@ def window_cells(
     """Cells [Q, S of the group] of the windows that end at `moments`; see `window_features`."""
     head = tile_index(moments, group.hop_us)
     first = (moments - group.window_us) // group.hop_us
-    whole = len(group.chosen) == tiles.cells.shape[1]  # the same cells in the same order: both are sorted alike
+    whole = np.array_equal(group.chosen, np.arange(tiles.cells.shape[1]))
     cells = tiles.cells if whole else tiles.cells[:, group.chosen]
     chosen = replace(tiles, cells=cells)
     if heads is None:
@@ -146,7 +146,7 @@ def fold_tiles(
     if width == 0:
         return result
     prefixes = prefix_sums(layout, tiles.cells) if len(entity) > FEW_QUESTIONS else None
-    if prefixes is not None and layout.minima.start == layout.maxima.stop:  # sums and last values: no tile is walked
+    if prefixes is not None and layout.sums.stop == layout.lasts.start:  # sums and last values: no tile is walked
         result[:, layout.sums] = prefixes[np.maximum(stop, begin)] - prefixes[begin]
         result[:, layout.lasts] = last_between(tiles.cells[:, layout.lasts], begin, stop)
         return result
@@ -188,12 +188,6 @@ def finish(function: str, statistics: Sequence[np.ndarray]) -> np.ndarray:
     if function == "mean":
         return np.where(count > 0, statistics[1] / np.maximum(count, 1), np.nan)
     if function == "std":
-        return _std(*statistics)
+        known = (count > 1) & np.isfinite(statistics[2])
+        return np.where(known, np.sqrt(statistics[2] / np.maximum(count - 1, 1)), np.nan)
     return np.where(count > 0, statistics[1], np.nan)
-
-
-def _std(count: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    spread = squares - total * total / np.maximum(count, 1)
-    noise = squares * count * np.finfo(np.float64).eps  # what rounding alone can leave
-    variance = np.where(spread <= noise, 0.0, spread) / np.maximum(count - 1, 1)
-    return np.where(count > 1, np.sqrt(variance), np.nan)

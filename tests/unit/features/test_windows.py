@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.features import windows
+from app.features import window_moments, windows
 from app.features.window_fold import segmented_accumulate
 from app.features.window_layout import WindowLayout
+from app.features.window_moments import Moments, both, folded_moments, running_moments
 from app.features.window_rows import WindowRows, resolve, window_rows
 from app.features.windows import window_features
 from app.spec.features import Aggregation
@@ -76,10 +77,7 @@ def test_equals_reference(rows, questions, hop, tiles) -> None:
         values = found[aggregation.name]
         expected = [reference(rows, e, t, window, hop, aggregation.function) for e, t in questions]
         exact = aggregation.function in ("count", "distinct_count", "min", "max", "last")
-        absolute = 2e-2 if aggregation.function == "std" else 1e-6  # std from squares of values up to 1e6
-        np.testing.assert_allclose(
-            values, expected, rtol=0 if exact else 1e-6, atol=0 if exact else absolute
-        )
+        np.testing.assert_allclose(values, expected, rtol=0 if exact else 1e-6, atol=0 if exact else 1e-6)
 
 
 @settings(max_examples=100, deadline=None)
@@ -152,3 +150,75 @@ def test_constant_values_have_no_spread() -> None:
     rows = sorted_rows([(0, i, 1234.1) for i in range(50)])
     answers = ask(rows, [(0, 50)], [Aggregation("x", "std", 100 * US, 10 * US)])
     assert list(answers.values()) == [[0.0]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.one_of(st.none(), st.floats(-1, 1)))), st.integers(1, 9),
+    st.floats(1e3, 1e15), st.integers(-6, 3),
+)
+def test_a_small_spread_beside_a_large_mean_is_found(rows, hop, mean, exponent) -> None:
+    """As numpy's two passes find it, but for what the data's own rounding to floats allows."""
+    values = [(at, None if v is None else mean + v * 10.0**exponent) for at, v in rows]
+    aggregation = Aggregation("x", "std", 80 * US, hop * US)
+    (found,) = ask(sorted_rows([(0, at, v) for at, v in values]), [(0, 60)], [aggregation])[aggregation.name]
+    start = (60 - 80) // hop * hop
+    known = [v for at, v in values if v is not None and at > start]
+    if len(known) < 2:
+        assert math.isnan(found)
+    else:
+        expected = float(np.std(np.array(known), ddof=1))
+        assert found == pytest.approx(expected, rel=1e-9, abs=mean * 1e-15)
+
+
+def test_three_neighbours_of_a_thousand_million() -> None:
+    rows = sorted_rows([(0, i, 1e9 + i) for i in range(3)])
+    for hop in (1, 2, 100):
+        answers = ask(rows, [(0, 2), (0, 1)], [Aggregation("x", "std", 100 * US, hop * US)])
+        assert list(answers.values()) == [[1.0, math.sqrt(0.5)]]
+
+
+def test_moments_of_long_segments_are_folded_as_those_of_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain floats and arrays, bit for bit, against merging by hand; tiles alike."""
+    random = np.random.default_rng(0)
+    count = random.integers(0, 3, (3_000, 2)).astype(float)
+    values = random.normal(size=count.shape) * 10.0 ** random.integers(-8, 8, count.shape)
+    parts = (count, np.where(count > 0, values, 0.0), np.where(count > 1, np.abs(values), 0.0))
+    starts = np.array([0, 1, 700, 703, 710, 711, 800, 805, 806, 900, 1_500])
+    by_hand = []
+    for i in range(len(values)):
+        row = Moments(*(part[i] for part in parts))
+        by_hand.append(row if i in starts else both(by_hand[-1], row))
+    expected = Moments(*(np.array([getattr(m, name) for m in by_hand]) for name in ("count", "mean", "deviations")))
+    for at_once in (1, 8, 100):
+        monkeypatch.setattr(window_moments, "SEGMENTS_AT_ONCE", at_once)
+        found = running_moments(Moments(*parts), expected.count, starts)
+        assert (found.mean == expected.mean).all() and (found.deviations == expected.deviations).all()
+    last = folded_moments(Moments(*(part[1_500:, None] for part in parts)))
+    assert (last.mean[0] == expected.mean[-1]).all() and (last.deviations[0] == expected.deviations[-1]).all()
+
+
+@pytest.mark.parametrize("values", [[math.inf, 1.0], [1.0, -math.inf, 2.0, 3.0], [math.inf, math.inf]])
+def test_infinite_values_have_no_spread(values: list[float]) -> None:
+    rows = sorted_rows([(0, i, v) for i, v in enumerate(values)])
+    for hop in (1, 100):
+        (found,) = ask(rows, [(0, 5)], [Aggregation("x", "std", 100 * US, hop * US)]).values()
+        assert math.isnan(found[0])
+
+
+def test_windows_of_one_hop_may_name_columns_in_any_order() -> None:
+    """The group of the second window has the cells of the tiles in another order."""
+    aggregations = [
+        Aggregation("x", "count", 8 * US, 2 * US), Aggregation("y", "mean", 4 * US, 2 * US),
+        Aggregation("x", "mean", 4 * US, 2 * US),
+    ]
+    moments = pl.Series([1, 2, 3], dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+    frame = pl.DataFrame(
+        {
+            "available_timestamp": moments, "event_timestamp": moments, "row_key": ["a", "b", "c"],
+            "x": [1.0, None, 3.0], "y": [10.0, 20.0, 30.0],
+        }
+    )
+    rows = window_rows(frame, pl.Series([0, 0, 0]), WindowLayout.of(aggregations))
+    answers = ask(rows, [(0, 4)], aggregations)
+    assert [answers[a.name] for a in aggregations] == [[2], [20.0], [2.0]]
