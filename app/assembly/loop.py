@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import polars as pl
 
-from app.assembly.application import deploy
+from app.assembly.application import NUM_REPLICAS, deploy
 from app.assembly.report import write_run_report
+from app.assembly.rollout_driver import start_rollout_driver
 from app.pipeline.fit import sweep_parameters, train_first
 from app.pipeline.live import replay_history
 from app.pipeline.prepare import backfill_features, ingest_sources
@@ -52,6 +53,12 @@ def deploy_champion(session: Session) -> None:
         return {"version": version}
 
     session.run.perform("deploy", action)
+
+
+def deploy_platform(session: Session) -> None:
+    """Brings the application up, and the driver that moves its rollouts on by the wall clock."""
+    deploy_champion(session)
+    start_rollout_driver(session.project_ref, session.settings, NUM_REPLICAS)
 
 
 def _install_first_champion(session: Session, version: str) -> None:

@@ -22,11 +22,13 @@ from app.assembly.status import print_status
 from app.assembly.submit import submit_job
 from app.cli.features import features
 from app.cli.project_option import FLIGHTS, ProjectOption
+from app.cli.rollout import rollout
 from app.errors import MillraceError
 from app.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(features, name="features")
+app.add_typer(rollout, name="rollout")
 
 
 @app.command()

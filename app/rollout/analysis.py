@@ -71,17 +71,20 @@ class MetricResult:
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """The verdict on a step: the worst of its metrics."""
+    """The verdict on a step: the worst of its metrics. `experiment`: the report, with its `summary`, of an A/B test."""
 
     verdict: Verdict
     metrics: tuple[MetricResult, ...]
+    experiment: dict[str, Any] | None = None
+    summary: str | None = None
 
     @property
     def reason(self) -> str:
-        return "; ".join(metric.reason for metric in self.metrics) or "no metrics declared"
+        return self.summary or "; ".join(metric.reason for metric in self.metrics) or "no metrics declared"
 
     def to_json(self) -> dict[str, Any]:
-        return {"verdict": self.verdict.value, "metrics": [metric.to_json() for metric in self.metrics]}
+        found = {"verdict": self.verdict.value, "metrics": [metric.to_json() for metric in self.metrics]}
+        return found if self.experiment is None else {**found, "experiment": self.experiment}
 
 
 def analyse(
@@ -133,7 +136,7 @@ def _judge_metric(
     verdict = Verdict.RUNNING
     due = step_started_at + timedelta(seconds=metric.initial_delay_s)
     while verdict is Verdict.RUNNING and due <= now:
-        outcomes.append(_measure_once(metric, _known_by(rows, since, due), due))
+        outcomes.append(_measure_once(metric, known_by(rows, since, due), due))
         verdict = judge_outcomes(metric, [o.verdict for o in outcomes])
         due += timedelta(seconds=metric.interval_s)
     return MetricResult(metric.name, verdict, tuple(outcomes))
@@ -151,7 +154,7 @@ def _measure_once(metric: AnalysisMetric, rows: pl.DataFrame, at: datetime) -> O
     return Outcome(at, verdict, measured.value, measured.num_rows)
 
 
-def _known_by(rows: pl.DataFrame, since: datetime, moment: datetime) -> pl.DataFrame:
+def known_by(rows: pl.DataFrame, since: datetime, moment: datetime) -> pl.DataFrame:
     """Rows predicted in `[since, moment]`, with the labels that could be known at `moment`."""
     seen = rows.filter(pl.col("prediction_timestamp").is_between(since, moment))
     if "label_available_timestamp" not in seen.columns:

@@ -17,12 +17,13 @@ from app.clock import Clock, WallClock
 from app.errors import RolloutError
 from app.foundation.state import StateDatabase
 from app.rollout.analysis import Verdict, analyse
-from app.rollout.condition import parse_condition
 from app.rollout.decide import FINAL, Action, Observation, Phase, decide
-from app.rollout.plan import switched, wanted_route, weight_at, weight_step
+from app.rollout.experiment import run_experiment
+from app.rollout.plan import describe_step, switched, wanted_route, weight_at, weight_step
+from app.rollout.policy_check import check_policy
 from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, RolloutState, in_flight_error
 from app.serving.routing import Route, RoutingTable, candidate_name
-from app.spec.policies import Analysis, Pause, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Experiment, Pause, RolloutPolicy, SetWeight
 
 Rows: TypeAlias = pa.Table | pd.DataFrame | pl.DataFrame
 Seen = tuple[Observation, str]
@@ -237,18 +238,22 @@ class RolloutController:
         if isinstance(step, Pause):
             paused = now - state.step_started_at >= step.duration
             return (done, f"paused for {step.duration}") if paused else WAITING
-        return self._observe_analysis(state, rows, now, done)
+        return self._observe_analysis(state, step, rows, now, done)
 
-    def _observe_analysis(self, state: RolloutState, rows: pl.DataFrame, now: datetime, done: Observation) -> Seen:
+    def _observe_analysis(
+        self, state: RolloutState, step: Analysis | Experiment, rows: pl.DataFrame, now: datetime, done: Observation
+    ) -> Seen:
         since = self.record.step_began(state, weight_step(state.policy, state.step_index))
-        result = analyse(
-            state.policy.metrics, rows, since=since, step_started_at=state.step_started_at, now=now
-        )
+        began = state.step_started_at
+        if isinstance(step, Experiment):
+            result = run_experiment(step, rows, since=since, step_started_at=began, now=now)
+        else:
+            result = analyse(state.policy.metrics, rows, since=since, step_started_at=began, now=now)
         self.record.keep_analysis(state, result, now)
         if result.verdict is Verdict.RUNNING:
             return WAITING
         weight = weight_at(state.policy, state.step_index)
-        return VERDICTS.get(result.verdict, done), f"analysis at {weight:g}%: {result.reason}"
+        return VERDICTS.get(result.verdict, done), f"{describe_step(step)} at {weight:g}%: {result.reason}"
 
     def _champions_follow(self, route: Route, version: str | None = None) -> bool:
         return self._follow(route.model, route, self._num_replicas, version)
@@ -262,24 +267,6 @@ class RolloutController:
 
 def _already_champion(model: str, version: str) -> RolloutError:
     return RolloutError(f"version {version} of model {model!r} already is the champion.", version=version)
-
-
-def check_policy(policy: RolloutPolicy) -> None:
-    """Raises: RolloutError: no steps, a weight outside 0 to 100, or a metric that can never be judged."""
-    if not policy.steps:
-        raise RolloutError("the rollout policy has no steps; give at least SetWeight(…).")
-    if any(isinstance(s, SetWeight) and not 0 <= s.percent <= 100 for s in policy.steps):
-        raise RolloutError("a SetWeight of the rollout policy is outside 0 to 100 percent.")
-    if any(isinstance(s, Analysis) for s in policy.steps) and not policy.metrics:
-        raise RolloutError("the rollout policy has an Analysis step but no metrics to judge by.")
-    for metric in policy.metrics:
-        parse_condition(metric.success_condition)
-        parse_condition(metric.failure_condition)
-        if metric.interval_s <= 0 or metric.count < 1:
-            raise RolloutError(
-                f"metric {metric.name!r} has interval {metric.interval_s} s and count {metric.count}; "
-                "expected an interval above 0 and a count of at least 1.", metric=metric.name,
-            )
 
 
 def _frame(rows: Rows) -> pl.DataFrame:

@@ -9,7 +9,24 @@ from dataclasses import replace
 
 from app.rollout.decide import Phase
 from app.serving.routing import Route
-from app.spec.policies import RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Experiment, Pause, RolloutPolicy, SetWeight, Step
+
+
+def describe_step(step: Step) -> str:
+    """A step in words.
+
+    >>> describe_step(SetWeight(10))
+    'weight 10%'
+    """
+    match step:
+        case SetWeight(percent):
+            return f"weight {percent:g}%"
+        case Pause(duration):
+            return f"pause {duration}"
+        case Experiment(kpi):
+            return f"experiment on {kpi.name}"
+        case Analysis():
+            return "analysis"
 
 
 def weight_at(policy: RolloutPolicy, step_index: int) -> float:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from app.errors import RolloutError
-from app.spec.policies import Analysis, AnalysisMetric, Pause, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, AnalysisMetric, Experiment, Kpi, Pause, RolloutPolicy, SetWeight, Step
 
-Step = SetWeight | Pause | Analysis
+EXPERIMENT_DURATIONS = ("min_duration", "max_duration")
 
 
 def policy_to_json(policy: RolloutPolicy) -> dict[str, Any]:
@@ -38,6 +38,10 @@ def _step_to_json(step: Step) -> dict[str, Any]:
         return {"set_weight": step.percent}
     if isinstance(step, Pause):
         return {"pause_s": step.duration.total_seconds()}
+    if isinstance(step, Experiment):
+        durations = {f"{name}_s": getattr(step, name).total_seconds() for name in EXPERIMENT_DURATIONS}
+        kept = {k: v for k, v in asdict(step).items() if k not in EXPERIMENT_DURATIONS}
+        return {"experiment": {**kept, **durations}}
     return {"analysis": True}
 
 
@@ -48,4 +52,8 @@ def _step_from_json(value: dict[str, Any]) -> Step:
         return Pause(timedelta(seconds=value["pause_s"]))
     if "analysis" in value:
         return Analysis()
+    if "experiment" in value:
+        kept = dict(value["experiment"])
+        durations = {name: timedelta(seconds=kept.pop(f"{name}_s")) for name in EXPERIMENT_DURATIONS}
+        return Experiment(**{**kept, **durations, "kpi": Kpi(**kept["kpi"])})
     raise RolloutError(f"stored step {value!r} is of no kind this version knows.", step=str(value))

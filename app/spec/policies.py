@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 AccessAction = Literal["apply", "materialize", "read", "read_pii", "push", "delete"]
-Strategy = Literal["canary", "rollback"]
+Strategy = Literal["canary", "ab", "rollback"]
 MetricMeasure = Literal["error_rate", "log_loss_difference", "score_mean_shift", "missing_share"]
 
 
@@ -31,7 +31,42 @@ class Analysis:
     """Step: judge the metrics on what was answered since the last weight change."""
 
 
-Step = SetWeight | Pause | Analysis
+@dataclass(frozen=True)
+class Kpi:
+    """A number of each answered row that matters to the business.
+
+    `value`: built in (`label`, `log_loss`, `squared_error`, `score`, `fallback`, `latency_ms`), or an import path
+    `module:function` of the project: it gets the rows as a polars frame and gives one number a row, null where not
+    known yet.
+    """
+
+    name: str
+    value: str
+    better: Literal["higher", "lower"] = "higher"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Step: an A/B test of the candidate against the champion at the weight in force.
+
+    Looked at each `interval_s` of event time with an interval that is valid at all looks together (`alpha`). The
+    candidate wins once the interval of its advantage lies above `-margin` (0: better; more: not much worse), loses once
+    it lies below. `undecided`: what to do when neither has come by `max_duration`.
+    """
+
+    kpi: Kpi
+    alpha: float = 0.05
+    margin: float = 0.0
+    min_units: int = 100  # of each side before the first interval
+    tightest_at: int = 10_000  # units, both sides together, for which the interval is tuned
+    min_duration: timedelta = timedelta(0)
+    max_duration: timedelta = timedelta(days=14)
+    undecided: Literal["abort", "promote", "pause"] = "abort"
+    interval_s: float = 3_600.0
+    unit: str = "key"
+
+
+Step = SetWeight | Pause | Analysis | Experiment
 
 
 @dataclass(frozen=True)
@@ -58,7 +93,11 @@ class AnalysisMetric:
 
 @dataclass(frozen=True)
 class RolloutPolicy:
-    """How a new version takes over. `rollback` is how an operator's way back is recorded; it has no steps."""
+    """How a new version takes over.
+
+    `canary`: by steps, judged by analysis. `ab`: by steps, of which one is an `Experiment`. `rollback` is how an
+    operator's way back is recorded; it has no steps.
+    """
 
     strategy: Strategy = "canary"
     steps: tuple[Step, ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from app.spec import (
@@ -61,5 +62,14 @@ PROJECT = Project(
         metrics=(
             AnalysisMetric("errors", "error_rate", "result <= 0.02", "result > 0.1", min_rows=10, inconclusive_limit=2),
         ),
+    ),
+)
+
+# The same shop judged by the wall clock, each second, as a platform does.
+LIVE = replace(
+    PROJECT,
+    rollout=replace(
+        PROJECT.rollout,
+        metrics=(replace(PROJECT.rollout.metrics[0], interval_s=1.0, inconclusive_limit=50),),
     ),
 )

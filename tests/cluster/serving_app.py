@@ -1,0 +1,82 @@
+"""The shop's application running behind HAProxy, and what a test needs of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from ray import serve
+from sklearn.linear_model import LogisticRegression
+
+from app.assembly.application import deploy
+from app.features.store import FeatureStore
+from app.foundation.state import StateDatabase
+from app.models.artefact import Inputs
+from app.models.export import save_estimator
+from app.serving.routing import RoutingTable, candidate_name
+from app.settings import Settings, load_settings
+from tests.cluster.serving_project import PROJECT, START
+
+REF = "tests.cluster.serving_project:PROJECT"
+NUM_REPLICAS = 2
+
+
+def save_version(settings: Settings, version: str, *, inputs: tuple[str, ...] = ("price", "stock")) -> None:
+    generator = np.random.default_rng(int(version))
+    rows = generator.normal(size=(200, len(inputs)))
+    estimator = LogisticRegression().fit(rows, rows.sum(axis=1) > 0)
+    folder = settings.artefacts / "shop" / version
+    save_estimator(folder, estimator, "binary", Inputs(inputs, ()), {}, {})
+
+
+def orders(num_rows: int, prefix: str = "o") -> list[dict[str, Any]]:
+    return [{"order_id": f"{prefix}{i}", "shop": f"s{i % 5}", "price": i / num_rows} for i in range(num_rows)]
+
+
+class App:
+    """The running application and what a test needs of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = StateDatabase.open(settings.state_url)
+        self.routing = RoutingTable(self.database)
+        self.http = httpx.Client(base_url=settings.http_url, timeout=30)
+
+    def predict(self, num_rows: int, prefix: str, **more: Any) -> list[dict[str, Any]]:
+        headers = more.pop("headers", None)
+        body = {"entities": orders(num_rows, prefix), **more}
+        response = self.http.post("/v1/predict", json=body, headers=headers)
+        assert response.status_code == 200, response.text
+        predictions: list[dict[str, Any]] = response.json()["predictions"]
+        return predictions
+
+    def route(self, **change: Any) -> None:
+        """Writes the next epoch and waits until it is followed."""
+        epoch = self.routing.current("shop").epoch
+        route = self.routing.write("shop", epoch, champion="1", reason="test", **change)
+        assert self.routing.wait_acknowledged("shop", route.epoch, NUM_REPLICAS, 20)
+        assert self.routing.wait_acknowledged(candidate_name("shop"), route.epoch, 1, 20)
+
+
+@contextmanager
+def running_app(home: Path, project_ref: str = REF) -> Iterator[App]:
+    """Versions 1 and 2 answer alike; 3 fails on every row."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = replace(load_settings({"MILLRACE_HOME": str(home)}, in_job=False), http_port=port)
+    for version in ("1", "2"):
+        save_version(settings, version)
+    save_version(settings, "3", inputs=("price", "colour"))  # asks for a column nobody has: fails on every row
+    store = FeatureStore(PROJECT, settings)
+    store.apply()
+    store.push("stock_now", [{"shop": f"s{i}", "stock": float(i), "at": START} for i in range(5)], to="online")
+    deploy(project_ref, settings, champion="1", num_replicas=NUM_REPLICAS)
+    yield App(settings)
+    serve.shutdown()
