@@ -13,6 +13,7 @@
     │   └── StoreUnavailableError    a store that cannot be reached, read or written
     ├── TrainingError                a run that cannot start or must stop
     ├── ModelError                   an artefact that cannot be exported, loaded or served
+    ├── UncommittedCodeError         code that no commit holds would train a model that cannot be made again
     ├── GateError                    a candidate that did not pass its gates
     ├── RolloutError                 a change of traffic that is not allowed in this state
     ├── StateConflictError           somebody else changed the same record first
@@ -97,6 +98,11 @@ class TrainingError(MillraceError):
 
 class ModelError(MillraceError):
     code = "model_invalid"
+
+
+class UncommittedCodeError(MillraceError):
+    code = "code_uncommitted"
+    http_status = 409
 
 
 class GateError(MillraceError):

@@ -12,6 +12,7 @@
 | MILLRACE_MLFLOW_URL | MLflow tracking URI | SQLite in the home |
 | MILLRACE_HTTP_PORT | port of the Serve application | 8000 |
 | MILLRACE_HTTP_HOST | address that local clients use to reach it | 127.0.0.1 |
+| MILLRACE_ALLOW_DIRTY | 1: models may be trained from uncommitted code, whose difference is then recorded | 0 |
 | MILLRACE_PRINCIPAL | who asks, for access policies and the audit trail | the operating system's user |
 """
 
@@ -41,6 +42,7 @@ class Settings:
     principal: str
     online_cache_s: float = 0.0
     online_cache_entries: int = 100_000
+    allow_dirty: bool = False
 
     @property
     def http_url(self) -> str:
@@ -104,6 +106,7 @@ def load_settings(environment: Mapping[str, str] | None = None, *, in_job: bool 
         principal=env.get("MILLRACE_PRINCIPAL") or _os_user(),
         online_cache_s=_number(env, "MILLRACE_ONLINE_CACHE_S", 0.0),
         online_cache_entries=int(_number(env, "MILLRACE_ONLINE_CACHE_ENTRIES", 100_000)),
+        allow_dirty=_yes(env, "MILLRACE_ALLOW_DIRTY"),
     )
 
 
@@ -117,6 +120,14 @@ def _number(env: Mapping[str, str], variable: str, default: float) -> float:
     if not 0 <= value < float("inf"):
         raise SettingsError(f"{variable} is {text!r}; expected a number from 0 on.", variable=variable)
     return value
+
+
+def _yes(env: Mapping[str, str], variable: str) -> bool:
+    """Raises: SettingsError: neither 0 nor 1."""
+    text = env.get(variable, "0")
+    if text not in ("0", "1"):
+        raise SettingsError(f"{variable} is {text!r}; expected 0 or 1.", variable=variable)
+    return text == "1"
 
 
 def _os_user() -> str:

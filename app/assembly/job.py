@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from app.assembly.runtime import ray_runtime
@@ -32,25 +33,30 @@ def run_job(
     parser.add_argument(
         "--project", required=True, metavar="MODULE:NAME", help="where the project is, e.g. app.project:PROJECT"
     )
+    parser.add_argument(
+        "--allow-dirty", action="store_true", help="train from uncommitted code and record its difference"
+    )
     with_options = None if declare is None else declare(parser)
     options = parser.parse_args(arguments)
     chosen = verb if with_options is None else partial(_with_options, with_options, options)
     assert chosen is not None
-    sys.exit(execute(options.project, chosen))
+    sys.exit(execute(options.project, chosen, allow_dirty=options.allow_dirty))
 
 
 def _with_options(verb: VerbWithOptions, options: argparse.Namespace, session: Session) -> None:
     verb(session, options)
 
 
-def execute(project_ref: str, verb: Verb) -> int:
+def execute(project_ref: str, verb: Verb, *, allow_dirty: bool = False) -> int:
     """Runs `verb` and gives the exit code.
 
-    The project and the settings are checked before anything is started.
+    The project and the settings are checked before anything is started. `allow_dirty`: models may be trained from code
+    that no commit holds.
     """
     quiet_libraries()
     try:
         settings = load_settings()
+        settings = replace(settings, allow_dirty=settings.allow_dirty or allow_dirty)
         session = open_session(project_ref, settings=settings)
         with ray_runtime(settings):
             verb(session)

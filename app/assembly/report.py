@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from app.console.report import ReportData, render_table, step_table, write_report
-from app.foundation.lineage import provenance
 from app.foundation.lineage.decisions import decisions_of
 from app.pipeline.assess import assess_loop
 from app.pipeline.live import window_outputs
@@ -56,7 +55,7 @@ def report_data(session: Session) -> ReportData:
             for d in decisions_of(session.database, run.run_id)
         ],
         step_durations_s=grouped_durations_s(run.durations_s()),
-        provenance=provenance(),
+        provenance={k: v for k, v in session.provenance.items() if k != "code_diff"},
         places={
             "MLflow": f"mlflow ui --backend-store-uri {session.settings.mlflow_url}",
             "Ray dashboard": "make up, then http://127.0.0.1:8265",

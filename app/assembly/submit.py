@@ -15,13 +15,13 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from app.errors import SettingsError, UnknownNameError
-from app.foundation.lineage.provenance import PACKED, ROOT, code_state
+from app.foundation.lineage.provenance import PACKED, ROOT, packed_state
 
 JOBS = ROOT / "jobs"
 EXCLUDED = [".venv", ".peers", ".millrace", "tests/gpu", "benchmarks/results"]
 
 
-def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
+def submit_job(verb: str, project_ref: str, address: str, home: str, *, allow_dirty: bool = False) -> int:
     """Submits `jobs/VERB.py`, follows its log to the end and gives 0 when it succeeded, else 1.
 
     Raises:
@@ -32,10 +32,10 @@ def submit_job(verb: str, project_ref: str, address: str, home: str) -> int:
         raise UnknownNameError(f"there is no job {verb!r}; there are: {known}.", job=verb)
     client = connect(address)
     packed = Path(PACKED)
-    packed.write_text(json.dumps(code_state()))
+    packed.write_text(json.dumps(packed_state()))
     try:
         job_id = client.submit_job(
-            entrypoint=f"python jobs/{verb}.py --project {project_ref}",
+            entrypoint=f"python jobs/{verb}.py --project {project_ref}{' --allow-dirty' if allow_dirty else ''}",
             runtime_env={"working_dir": ".", "excludes": EXCLUDED, "env_vars": {"MILLRACE_HOME": home}},
         )
     finally:

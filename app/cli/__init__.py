@@ -33,8 +33,11 @@ app.add_typer(rollout, name="rollout")
 
 @app.command()
 def demo(project: ProjectOption = FLIGHTS) -> None:
-    """Runs the whole loop in a private Ray and writes report.html; leaves no process behind."""
-    raise typer.Exit(execute(project, run_loop))
+    """Runs the whole loop in a private Ray and writes report.html; leaves no process behind.
+
+    It is for trying things out: uncommitted changes are recorded, where a job would refuse them.
+    """
+    raise typer.Exit(execute(project, run_loop, allow_dirty=True))
 
 
 @app.command()
@@ -61,9 +64,11 @@ def submit(
     project: ProjectOption = FLIGHTS,
     address: Annotated[str, typer.Option(help="the cluster's dashboard")] = "http://127.0.0.1:8265",
     home: Annotated[str, typer.Option(help="MILLRACE_HOME on the cluster, absolute")] = "",
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="train from uncommitted code too")] = False,
 ) -> None:
     """Submits jobs/VERB.py as `ray job submit` would, with commit, diff and lock hash packed along."""
-    raise typer.Exit(submit_job(verb, project, address, home or str(load_settings(in_job=False).home)))
+    home = home or str(load_settings(in_job=False).home)
+    raise typer.Exit(submit_job(verb, project, address, home, allow_dirty=allow_dirty))
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from datetime import datetime
 
 import numpy as np
 
-from app.foundation.lineage import provenance, record_decision
+from app.foundation.lineage import record_decision
+from app.models.registry import LoggedRun
 from app.pipeline.fit import first_training_rows
 from app.pipeline.session import Session
 from app.training.train import train
@@ -29,10 +30,11 @@ def register_bad_candidate(session: Session, at: datetime) -> str:
     version = session.registry.register(
         session.project.name,
         trained.folder,
-        params=trained.config,
-        metrics={},
-        tags={"run_id": session.run_id, "purpose": "deliberately bad: reversed labels", "gates_passed": "skipped"},
-        provenance=provenance(),
+        LoggedRun(
+            params=trained.config,
+            tags={"run_id": session.run_id, "purpose": "deliberately bad: reversed labels", "gates_passed": "skipped"},
+            record=session.provenance,
+        ),
     )
     record_decision(
         session.database,

@@ -13,8 +13,9 @@ from app.evaluation.gates import Verdict
 from app.evaluation.validate import Validation, validate
 from app.features.training_set import TrainingSet
 from app.features.uses import record_model_use
-from app.foundation.lineage import provenance
 from app.models.artefact import ServableModel
+from app.models.registry import LoggedRun
+from app.pipeline.record import check_code, run_record, version_tags
 from app.pipeline.run import Output
 from app.pipeline.session import Session
 from app.profiles import profile_table
@@ -24,13 +25,12 @@ from app.training.train import train
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model and what it scored on the frozen rows. `version` once it is registered."""
+    """A trained model, what it scored on the frozen rows, and the run as MLflow keeps it."""
 
     folder: Path
     validation: Validation
     metrics: Output
-    config: Output
-    run_record: Output
+    logged: LoggedRun
 
     @property
     def verdict(self) -> Verdict:
@@ -49,9 +49,13 @@ def train_and_judge(
 ) -> Candidate:
     """Trains `model` and the baseline on `train_rows`, scores both and the champion on `frozen`, judges.
 
+    The run is kept in MLflow whatever the verdict, with its record.
+
     Raises:
         TrainingError: the rows cannot be trained on, or the run failed.
+        UncommittedCodeError: the code has uncommitted changes and nobody allowed them.
     """
+    check_code(session)
     project, settings = session.project, session.settings
     run_id = f"{session.run_id}-{name}"
     with ThreadPoolExecutor(1) as beside:  # starting training workers leaves cores idle: the baseline uses them
@@ -65,37 +69,30 @@ def train_and_judge(
         champion=None if champion is None else champion_model(session, champion),
         baseline=ServableModel.load(baseline.folder),
     )
-    return Candidate(trained.folder, validation, validation.metrics, trained.config, trained.run_record)
+    metrics = validation.metrics
+    record = run_record(session, model, trained, train_rows, frozen, name)
+    difference = record.pop("code_diff", None)
+    logged = LoggedRun(
+        params=trained.config,
+        metrics={metric: values["value"] for metric, values in metrics["challenger"].items()},
+        tags=version_tags(session, record, validation.verdict.passed),
+        record=record,
+        epochs=session.registry.training_epochs(run_id),
+        attachments={} if difference is None else {"code.diff": difference},
+        sample=frozen.frame.head(100),
+    )
+    session.registry.log(project.name, trained.folder, logged)
+    return Candidate(trained.folder, validation, metrics, logged)
 
 
-def register(session: Session, candidate: Candidate, train_rows: TrainingSet, frozen: TrainingSet, name: str) -> str:
+def register(session: Session, candidate: Candidate, train_rows: TrainingSet, frozen: TrainingSet) -> str:
     """Registers exactly the folder that was scored, with all that is needed to repeat it; gives the version.
 
     The profile of the rows it learned from is kept beside it: the reference for drift while it is champion.
     """
-    challenger = candidate.metrics["challenger"]
-    version = session.registry.register(
-        session.project.name,
-        candidate.folder,
-        params=candidate.config,
-        metrics={metric: values["value"] for metric, values in challenger.items()},
-        tags={
-            "run_id": session.run_id,
-            "purpose": name,
-            "gates_passed": str(candidate.verdict.passed),
-            "train_row_hash": str(train_rows.manifest["row_hash"]),
-            "frozen_row_hash": str(frozen.manifest["row_hash"]),
-        },
-        provenance={
-            **provenance(),
-            "train": train_rows.manifest,
-            "frozen": frozen.manifest,
-            "record": candidate.run_record,
-        },
-    )
-    record_model_use(
-        session.database, session.project, session.project.name, version, train_rows.manifest, session.run_id
-    )
+    name = session.project.name
+    version = session.registry.register(name, candidate.folder, candidate.logged)
+    record_model_use(session.database, session.project, name, version, train_rows.manifest, session.run_id)
     _keep_reference(session, version, frozen, candidate.validation.evaluation.challenger)
     return version
 

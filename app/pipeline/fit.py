@@ -38,7 +38,7 @@ def train_first(session: Session) -> None:
             candidate = train_and_judge(session, tuned_model(session), train_rows, frozen, champion=None, name="first")
             step.advance(1, candidate.verdict.reason)
             _refuse_if_failed(session, candidate.verdict.passed, candidate.verdict.reason)
-            version = register(session, candidate, train_rows, frozen, "first")
+            version = register(session, candidate, train_rows, frozen)
             session.registry.set_alias(session.project.name, "champion", version)
             step.advance(1, f"version {version} is champion")
         return {

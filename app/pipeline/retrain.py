@@ -25,7 +25,7 @@ def retrain(session: Session, at: datetime, champion: str, reason: str) -> Outpu
     )
     version = None
     if candidate.verdict.passed:
-        version = register(session, candidate, train_rows, frozen, f"at-{at:%Y%m%d}")
+        version = register(session, candidate, train_rows, frozen)
         session.registry.set_alias(session.project.name, "challenger", version)
     record_decision(
         session.database,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from app.clock import Clock, WallClock
 from app.features.store import FeatureStore
 from app.foundation.lake import Lake
+from app.foundation.lineage import provenance
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.foundation.telemetry import Progress
@@ -18,7 +20,10 @@ from app.spec import Project
 
 @dataclass
 class Session:
-    """A project, its stores and the run that is worked on."""
+    """A project, its stores and the run that is worked on.
+
+    `provenance`: the code and environment of this process, as they were when it began.
+    """
 
     project_ref: str
     project: Project
@@ -30,6 +35,7 @@ class Session:
     progress: Progress
     clock: Clock
     run: LoopRunLog
+    provenance: dict[str, Any]
 
     @property
     def run_id(self) -> str:
@@ -59,4 +65,5 @@ def open_session(project_ref: str, *, settings: Settings | None = None, progress
         progress=progress or Progress(),
         clock=clock,
         run=LoopRunLog.start_or_resume(database, clock, project.name),
+        provenance=provenance(),
     )

@@ -12,11 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.foundation.lineage.code_diff import code_diff
+
 ROOT = Path(__file__).resolve().parents[3]
 PACKED = "provenance.json"  # written by `millrace submit`, since Ray leaves .git out of a job's package
 RAY_PACKAGE = "_ray_pkg_"
 UNKNOWN = "unknown"
-RECORDED = ("ray", "torch", "deepspeed", "scikit-learn", "pyarrow", "pandas", "numpy", "polars", "mlflow")
+RECORDED = (
+    "ray", "torch", "deepspeed", "scikit-learn", "scipy", "pyarrow", "pandas", "numpy", "polars", "mlflow",
+    "onnxruntime", "skops",
+)
 
 
 def provenance(root: Path = ROOT) -> dict[str, Any]:
@@ -34,6 +39,9 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
         elif package_hash is not None:
             code["code_source"] = "hash of the package that ray job submit made; millrace submit keeps the commit"
     lock = root / "requirements.lock"
+    if code.get("code_dirty") and "code_diff" not in code:
+        difference = code_diff(root)
+        code |= {"code_diff": difference.text, "code_diff_left_out": dict(difference.left_out)}
     return {
         **code,
         "package_hash": package_hash,
@@ -43,6 +51,15 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
         "machine": platform.machine(),
         "versions": {name: importlib.metadata.version(name) for name in RECORDED},
     }
+
+
+def packed_state(root: Path = ROOT) -> dict[str, Any]:
+    """What `millrace submit` sends along: the state of the code, and its difference as text."""
+    state = code_state(root)
+    if state["code_dirty"]:
+        difference = code_diff(root)
+        state |= {"code_diff": difference.text, "code_diff_left_out": dict(difference.left_out)}
+    return state
 
 
 def code_state(root: Path = ROOT) -> dict[str, Any]:
@@ -55,6 +72,7 @@ def code_state(root: Path = ROOT) -> dict[str, Any]:
             "code_commit": UNKNOWN,
             "code_dirty": None,
             "code_diff_sha256": None,
+            "code_files": [],
             "code_source": "no git checkout and no provenance file",
         }
     changed = _git(root, "diff", "HEAD") or b""
@@ -64,10 +82,12 @@ def code_state(root: Path = ROOT) -> dict[str, Any]:
     for name in new_names:
         difference.update(name + b"\0" + _file_sha256(root / os.fsdecode(name)))
     dirty = bool(changed or new_names)
+    changed_names = (_git(root, "diff", "HEAD", "--name-only", "-z") or b"").split(b"\0")
     return {
         "code_commit": commit.decode().strip(),
         "code_dirty": dirty,
         "code_diff_sha256": difference.hexdigest() if dirty else None,
+        "code_files": sorted(os.fsdecode(name) for name in [*changed_names, *new_names] if name),
         "code_source": "git",
     }
 

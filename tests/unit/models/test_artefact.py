@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from app.errors import MissingColumnError, ModelError, SchemaMismatchError
 from app.models.artefact import Inputs, ServableModel, Target, estimator_matrix
 from app.models.export import save_estimator, save_torch
-from app.models.registry import ModelRegistry
+from app.models.registry import LoggedRun, ModelRegistry
 from app.models.signature import Signature
 from app.models.tabular import residual_mlp
 from app.models.transform import Transform
@@ -115,9 +115,7 @@ def test_a_registered_version_is_found_by_number_and_alias(settings: Settings, t
 
     def register(run_id: str) -> str:
         tags = {"purpose": "t", "run_id": run_id}
-        return registry.register(
-            "late", folder, params={"width": 16}, metrics={"roc_auc": 0.7}, tags=tags, provenance={"seed": 1}
-        )
+        return registry.register("late", folder, LoggedRun({"width": 16}, {"roc_auc": 0.7}, tags, {"seed": 1}))
 
     version = register("run")
     assert register("run") == version, "a registration that is repeated makes no second version"
