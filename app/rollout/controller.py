@@ -19,7 +19,7 @@ from app.foundation.state import StateDatabase
 from app.rollout.analysis import Verdict, analyse
 from app.rollout.decide import FINAL, Action, Observation, Phase, decide
 from app.rollout.experiment import run_experiment
-from app.rollout.plan import describe_step, switched, wanted_route, weight_at, weight_step
+from app.rollout.plan import candidate_replicas, describe_step, switched, wanted_route, weight_at, weight_step
 from app.rollout.policy_check import check_policy
 from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, RolloutState, in_flight_error
 from app.serving.routing import Route, RoutingTable, candidate_name
@@ -45,6 +45,7 @@ class RolloutController:
         num_replicas: champion replicas that must follow a change before it counts as made.
         replica_timeout_s: wall seconds to wait for them within a tick, once for each routing epoch. A candidate
             that has not loaded by then is given up.
+        driver: who moves the rollouts on that are started here.
     """
 
     def __init__(
@@ -223,10 +224,13 @@ class RolloutController:
 
     def _observe_loading(self, state: RolloutState, route: Route) -> Seen:
         name = candidate_name(state.model)
-        if self._follow(name, route, 1, state.candidate) and self._champions_follow(route):
+        num_replicas = candidate_replicas(state.policy, self._num_replicas)
+        if self._follow(name, route, num_replicas, state.candidate) and self._champions_follow(route):
             done = Observation.REPLICAS_READY if state.phase is Phase.PENDING else Observation.STEP_DONE
             return done, f"{state.candidate} is loaded"
-        return Observation.DEADLINE_PASSED, f"{state.candidate} did not load within {self._replica_timeout_s:g} s"
+        return Observation.DEADLINE_PASSED, (
+            f"{state.candidate} was not loaded in {num_replicas} of its replicas within {self._replica_timeout_s:g} s"
+        )
 
     def _observe_step(self, state: RolloutState, route: Route, rows: pl.DataFrame, now: datetime) -> Seen:
         steps = state.policy.steps

@@ -40,6 +40,11 @@ def weight_step(policy: RolloutPolicy, step_index: int) -> int:
     return max((i for i, s in enumerate(policy.steps[: step_index + 1]) if isinstance(s, SetWeight)), default=-1)
 
 
+def candidate_replicas(policy: RolloutPolicy, num_champions: int) -> int:
+    """How many replicas a candidate must have before it gets traffic: in blue-green as many as the champion."""
+    return num_champions if policy.strategy == "blue-green" else 1
+
+
 def switched(policy: RolloutPolicy, phase: Phase, step_index: int) -> bool:
     """Whether the promotion has passed the point of no return."""
     return phase is Phase.HEALTHY or (phase is Phase.PROMOTING and step_index > len(policy.steps))

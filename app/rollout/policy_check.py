@@ -28,6 +28,14 @@ def check_policy(policy: RolloutPolicy) -> None:
     for index, step in enumerate(policy.steps):
         if isinstance(step, Experiment):
             _check_experiment(step, weight_at(policy, index))
+    weights = {step.percent for step in policy.steps if isinstance(step, SetWeight)}
+    given = ", ".join(f"{weight:g}%" for weight in sorted(weights))
+    if policy.strategy == "blue-green" and weights != {100}:
+        raise RolloutError(
+            f"the rollout policy is blue-green with weights of {given or 'none'}; green takes all "
+            "traffic at once: expected SetWeight(100) and no other.",
+            strategy=policy.strategy,
+        )
     has_experiment = any(isinstance(step, Experiment) for step in policy.steps)
     if (policy.strategy == "ab") != has_experiment:
         raise RolloutError(

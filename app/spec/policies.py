@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 AccessAction = Literal["apply", "materialize", "read", "read_pii", "push", "delete"]
-Strategy = Literal["canary", "ab", "rollback"]
+Strategy = Literal["canary", "blue-green", "ab", "rollback"]
 MetricMeasure = Literal["error_rate", "log_loss_difference", "score_mean_shift", "missing_share"]
 
 
@@ -95,8 +95,10 @@ class AnalysisMetric:
 class RolloutPolicy:
     """How a new version takes over.
 
-    `canary`: by steps, judged by analysis. `ab`: by steps, of which one is an `Experiment`. `rollback` is how an
-    operator's way back is recorded; it has no steps.
+    `canary`: by steps, judged by analysis. `blue-green`: the candidate (green) is brought up with as many replicas as
+    the champion and takes all traffic in one step; it becomes the champion after the last step, until which the way
+    back is one change of weight. `ab`: by steps, of which one is an `Experiment`. `rollback` is how an operator's way
+    back is recorded; it has no steps.
     """
 
     strategy: Strategy = "canary"

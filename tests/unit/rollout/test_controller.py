@@ -10,7 +10,7 @@ import pytest
 from app.errors import RolloutError, StateConflictError
 from app.rollout.controller import RolloutController
 from app.rollout.decide import Phase
-from app.spec.policies import Analysis, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Pause, RolloutPolicy, SetWeight
 from tests.unit.rollout.world import DAY, NOTHING, POLICY, START, World, answers
 
 
@@ -207,3 +207,48 @@ def test_two_starts_at_once_leave_one_rollout(world: World) -> None:
     world.controller.start("m", "2", START)
     with pytest.raises(RolloutError, match="wait for its end"):
         world.controller.record.create("m", "1", "3", POLICY, START)
+
+
+BLUE_GREEN = RolloutPolicy(
+    strategy="blue-green",
+    steps=(SetWeight(100), Pause(DAY), Analysis()),
+    metrics=POLICY.metrics,
+    progress_deadline=10 * DAY,
+)
+
+
+def test_green_comes_up_at_full_size_and_takes_all_traffic_at_once(world: World) -> None:
+    world.num_candidates = 2
+    controller = world.new_controller(BLUE_GREEN)
+    rollout = controller.start("m", "2", START)
+    assert controller.tick(rollout, START, NOTHING) is Phase.PROGRESSING
+    assert set(world.weights) == {0, 100}
+    route = world.routing.current("m")
+    assert (route.champion, route.candidate, route.weight_percent) == ("1", "2", 100)
+    assert controller.tick(rollout, START + DAY, answers(START + timedelta(hours=1))) is Phase.HEALTHY
+    assert world.routing.current("m").champion == "2"
+
+
+def test_blue_takes_over_again_in_one_epoch(world: World) -> None:
+    world.num_candidates = 2
+    controller = world.new_controller(BLUE_GREEN)
+    rollout = controller.start("m", "2", START)
+    controller.tick(rollout, START, NOTHING)
+    epoch = world.routing.current("m").epoch
+    assert controller.abort(rollout, "no", START) is Phase.ABORTED
+    route = world.routing.current("m")
+    assert (route.champion, route.weight_percent, route.epoch) == ("1", 0, epoch + 1)
+
+
+def test_green_without_its_replicas_gets_no_traffic(world: World) -> None:
+    controller = world.new_controller(BLUE_GREEN)
+    rollout = controller.start("m", "2", START)
+    assert controller.tick(rollout, START, NOTHING) is Phase.ABORTED
+    assert set(world.weights) == {0}
+    assert any("not loaded in 2 of its replicas" in t.reason for t in controller.record.transitions(rollout))
+
+
+def test_green_by_halves_is_refused(world: World) -> None:
+    policy = RolloutPolicy(strategy="blue-green", steps=(SetWeight(50), SetWeight(100)))
+    with pytest.raises(RolloutError, match="weights of 50%, 100%"):
+        world.new_controller(policy).start("m", "2", START)

@@ -26,7 +26,7 @@ POLICY = RolloutPolicy(
 
 
 class World(FakeClock):
-    """A clock whose passing lets two champion replicas and one candidate replica follow the routing table."""
+    """A clock whose passing lets two champion replicas and the candidate's follow the routing table."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(datetime(2026, 1, 1, tzinfo=UTC))
@@ -34,6 +34,7 @@ class World(FakeClock):
         self.routing = RoutingTable(self.database, self)
         self.routing.write("m", 0, champion="1", reason="first")
         self.can_load = True
+        self.num_candidates = 1
         self.weights: list[float] = []
         self.controller = self.new_controller()
 
@@ -48,7 +49,8 @@ class World(FakeClock):
         for replica in ("a", "b"):
             self.routing.acknowledge("m", replica, "boot", route.epoch, loaded)
         ready = (route.candidate,) if route.candidate and self.can_load else ()
-        self.routing.acknowledge(candidate_name("m"), "c", "boot", route.epoch, ready)
+        for number in range(self.num_candidates):
+            self.routing.acknowledge(candidate_name("m"), f"c{number}", "boot", route.epoch, ready)
 
 
 def answers(at: datetime, num_ok: int = 50, num_failed: int = 0) -> pl.DataFrame:
