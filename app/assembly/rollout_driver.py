@@ -38,7 +38,8 @@ from app.spec import Project
 
 TICK_S = 2.0
 OBSERVED_COLUMNS = [
-    "request_id", "key", "prediction_timestamp", "score", "assigned", "answered_by", "version", "error", "rollout_id",
+    "request_id", "key", "prediction_timestamp", "score", "latency_ms", "assigned", "answered_by", "version",
+    "error", "rollout_id",
 ]
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ COLUMNS = (
     "key",
     "prediction_timestamp",
     "score",
+    "latency_ms",
     "assigned",
     "answered_by",
     "version",

@@ -143,7 +143,7 @@ def _judge_metric(
 
 
 def _measure_once(metric: AnalysisMetric, rows: pl.DataFrame, at: datetime) -> Outcome:
-    measured = measure(metric.measure, rows)
+    measured = measure(metric.measure, rows, metric.kpi)
     if measured.num_rows < metric.min_rows:
         return Outcome(at, Verdict.INCONCLUSIVE, measured.value, measured.num_rows)
     if measured.value is None or not abs(measured.value) < float("inf"):

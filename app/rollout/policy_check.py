@@ -18,6 +18,15 @@ def check_policy(policy: RolloutPolicy) -> None:
     if any(isinstance(s, Analysis) for s in policy.steps) and not policy.metrics:
         raise RolloutError("the rollout policy has an Analysis step but no metrics to judge by.")
     for metric in policy.metrics:
+        if (metric.kpi is None) == (metric.measure == "kpi_difference"):
+            has = "without" if metric.kpi is None else "with"
+            raise RolloutError(
+                f"metric {metric.name!r} measures {metric.measure} {has} a KPI; give one with kpi_difference and "
+                "with no other measure.",
+                metric=metric.name,
+            )
+        if metric.kpi is not None:
+            check_kpi(metric.kpi)
         parse_condition(metric.success_condition)
         parse_condition(metric.failure_condition)
         if metric.interval_s <= 0 or metric.count < 1:

@@ -28,9 +28,14 @@ def policy_from_json(value: dict[str, Any]) -> RolloutPolicy:
         RolloutPolicy(),
         strategy=value["strategy"],
         steps=tuple(_step_from_json(step) for step in value["steps"]),
-        metrics=tuple(AnalysisMetric(**metric) for metric in value["metrics"]),
+        metrics=tuple(_metric_from_json(metric) for metric in value["metrics"]),
         progress_deadline=timedelta(seconds=value["progress_deadline_s"]),
     )
+
+
+def _metric_from_json(value: dict[str, Any]) -> AnalysisMetric:
+    kpi = value.get("kpi")
+    return AnalysisMetric(**{**value, "kpi": None if kpi is None else Kpi(**kpi)})
 
 
 def _step_to_json(step: Step) -> dict[str, Any]:

@@ -9,7 +9,24 @@ from typing import Literal
 
 AccessAction = Literal["apply", "materialize", "read", "read_pii", "push", "delete"]
 Strategy = Literal["canary", "blue-green", "ab", "rollback"]
-MetricMeasure = Literal["error_rate", "log_loss_difference", "score_mean_shift", "missing_share"]
+MetricMeasure = Literal[
+    "error_rate", "missing_share", "latency_p95_ms", "latency_p95_ratio", "score_mean_shift", "score_distance",
+    "log_loss_difference", "squared_error_difference", "kpi_difference",
+]
+
+
+@dataclass(frozen=True)
+class Kpi:
+    """A number of each answered row that matters to the business.
+
+    `value`: built in (`label`, `log_loss`, `squared_error`, `score`, `fallback`, `latency_ms`), or an import path
+    `module:function` of the project: it gets the rows as a polars frame and gives one number a row, null where not
+    known yet.
+    """
+
+    name: str
+    value: str
+    better: Literal["higher", "lower"] = "higher"
 
 
 @dataclass(frozen=True)
@@ -29,20 +46,6 @@ class Pause:
 @dataclass(frozen=True)
 class Analysis:
     """Step: judge the metrics on what was answered since the last weight change."""
-
-
-@dataclass(frozen=True)
-class Kpi:
-    """A number of each answered row that matters to the business.
-
-    `value`: built in (`label`, `log_loss`, `squared_error`, `score`, `fallback`, `latency_ms`), or an import path
-    `module:function` of the project: it gets the rows as a polars frame and gives one number a row, null where not
-    known yet.
-    """
-
-    name: str
-    value: str
-    better: Literal["higher", "lower"] = "higher"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class AnalysisMetric:
 
     `success_condition` and `failure_condition` are comparisons such as `"result <= 0.02"`.
     Neither true is inconclusive. Fewer than `min_rows` rows of the candidate is inconclusive,
-    never success. Limits trip when exceeded (`>`).
+    never success. Limits trip when exceeded (`>`). `kpi`: of the measure `kpi_difference`.
     """
 
     name: str
@@ -89,6 +92,7 @@ class AnalysisMetric:
     inconclusive_limit: int = 24
     consecutive_error_limit: int = 4
     min_rows: int = 100
+    kpi: Kpi | None = None
 
 
 @dataclass(frozen=True)
