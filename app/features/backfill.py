@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
+import polars as pl
+
 from app.features.backfill_commit import ChunkCommit, Written, view_coverage
 from app.features.backfill_stage import StageViews
 from app.features.coverage import Covered, Stretch, decide_backfill
@@ -155,7 +157,7 @@ class Backfill:
     ) -> list[tuple[str, StagedRows]]:
         columns, row_filter = raw_schema(raw.source).names, raw.row_filter(chunk)
         if num_rows <= INLINE_ROWS:
-            return stage(self._lake.read(raw.table, columns, row_filter, raw.snapshot_id))
+            return stage(self._lake.read(raw.table, columns, row_filter, raw.snapshot_id), pl.thread_pool_size())
         with original_errors():
             return stage.in_workers(self._lake.dataset(raw.table, columns, row_filter, raw.snapshot_id))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,10 +41,10 @@ class StageViews:
     created: datetime
     refused_before: Mapping[str, Sequence[RefusedBefore]] = field(default_factory=dict)
 
-    def __call__(self, raw: pa.Table) -> list[tuple[str, StagedRows]]:
+    def __call__(self, raw: pa.Table, num_threads: int = 1) -> list[tuple[str, StagedRows]]:
         """Staged files, each with the name of the view whose rows they are.
 
-        Every transform has run before the first file is written.
+        Every transform has run before the first file is written. `num_threads`: views that are written at once.
 
         Raises:
             DataError: a transform's result is not as declared.
@@ -54,7 +55,10 @@ class StageViews:
         for place, rows in computed:
             tables.setdefault(place, []).append(rows)
         whole = {place: pa.concat_tables(rows) for place, rows in tables.items()}
-        return [(view, self.lake.stage(table, rows)) for (view, table), rows in whole.items() if rows.num_rows]
+        places = [place for place, rows in whole.items() if rows.num_rows]
+        with ThreadPoolExecutor(num_threads) as threads:
+            staged = threads.map(lambda place: self.lake.stage(place[1], whole[place]), places)
+            return [(view, rows) for (view, _), rows in zip(places, staged, strict=True)]
 
     def _computed(self, raw: pa.Table) -> list[tuple[tuple[str, str], pa.Table]]:
         """Rows with the view whose they are and the table they go to; `raw` has no identity twice."""

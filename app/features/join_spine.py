@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -32,19 +33,26 @@ def join_table(
     """The features of a spine that lies in this process; views that are large for it are joined in tasks."""
     columns: Columns = {}
     large: list[ViewScan] = []
+    small: list[tuple[ViewScan, list[int] | None, pl.DataFrame]] = []
     for view in views:
-        read = view.read
-        keys = spine_keys(spine, key_fields(read.view), read.key_columns, read.view.name)
+        keys = spine_keys(spine, key_fields(view.read.view), view.read.key_columns, view.read.view.name)
         buckets = None
         if view.scan.buckets is not None:
             asked = keys[view.scan.buckets.column].to_arrow()
             buckets = np.unique(bucket_numbers(asked, view.scan.buckets.number)).tolist()
         if spine.num_rows + view.scan.num_rows(buckets) > ONE_TASK_ROWS:
             large.append(view)
-            continue
+        else:
+            small.append((view, buckets, keys))
+
+    def joined(view: ViewScan, buckets: list[int] | None, keys: pl.DataFrame) -> Columns:
+        read = view.read
         found = join_view(read.view, read.features, times, keys, view.rows(buckets, keys))
-        for field in arrow_schema(read.features):
-            columns[(read.label, field.name)] = found[field.name].to_arrow().cast(field.type)
+        return {(read.label, f.name): found[f.name].to_arrow().cast(f.type) for f in arrow_schema(read.features)}
+
+    with ThreadPoolExecutor(pl.thread_pool_size()) as threads:  # views share nothing, and numpy lets go of the lock
+        for found in threads.map(joined, *zip(*small, strict=True)) if small else ():
+            columns.update(found)
     if large:
         columns.update(_join_large(tasks, large, spine))
     return columns

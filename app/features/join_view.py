@@ -12,7 +12,8 @@ import polars as pl
 
 from app.features.point_in_time import AVAILABLE, as_of_join, floor_us
 from app.features.window_layout import WindowLayout
-from app.features.window_rows import resolve, window_rows
+from app.features.window_rows import all_distinct, resolve, window_rows
+from app.features.window_sums import order_free_windows
 from app.features.windows import window_features
 from app.spec.features import FeatureView, Field
 
@@ -34,9 +35,11 @@ def join_view(
     names = [f.name for f in features]
     if not view.aggregations:
         return as_of_join(times, spine_keys, rows, view.join_keys, names, view.ttl)
+    if all_distinct(rows["row_key"]):
+        return _join_windows(view, features, times, spine_keys, rows)
     changes = late_changes(rows, view.join_keys)
     if not len(changes):
-        return _join_windows(view, features, times, spine_keys, rows)
+        return _join_windows(view, features, times, spine_keys, resolve(rows, view.join_keys))
     # Between two changes no row is replaced by another, so one version of each counts: the newest known by then.
     us = floor_us(times).to_physical().fill_null(0).to_numpy()
     epochs = np.searchsorted(changes, us, side="right")
@@ -44,17 +47,16 @@ def join_view(
     for epoch in np.unique(epochs):
         at = np.flatnonzero(epochs == epoch)
         known = rows.filter(pl.col(AVAILABLE).dt.epoch("us") < int(changes[epoch])) if epoch < len(changes) else rows
-        parts.append(_join_windows(view, features, times[at], spine_keys[at], known))
+        resolved = resolve(known, view.join_keys)
+        parts.append(_join_windows(view, features, times[at], spine_keys[at], resolved))
         places.append(at)
     return pl.concat(parts)[np.argsort(np.concatenate(places))] if parts else _join_windows(
-        view, features, times, spine_keys, rows
+        view, features, times, spine_keys, rows[:0]
     )
 
 
 def late_changes(rows: pl.DataFrame, keys: Sequence[str]) -> np.ndarray:
     """Moments at which a row is replaced by a version that became available later; increasing, microseconds."""
-    if not rows["row_key"].is_duplicated().any():
-        return np.empty(0, dtype=np.int64)
     first = pl.col(AVAILABLE).min().over([*keys, "row_key"])
     changed = rows.filter(pl.col(AVAILABLE) > first)[AVAILABLE].dt.epoch("us")
     return changed.unique().sort().to_numpy()
@@ -63,25 +65,35 @@ def late_changes(rows: pl.DataFrame, keys: Sequence[str]) -> np.ndarray:
 def _join_windows(
     view: FeatureView, features: Sequence[Field], times: pl.Series, spine_keys: pl.DataFrame, rows: pl.DataFrame
 ) -> pl.DataFrame:
+    """Windows over resolved rows. Questions are answered in order of entity and moment, which keeps look-ups near."""
     names = [f.name for f in features]
     keys = list(view.join_keys)
-    resolved = resolve(rows, keys)
-    entity_of_rows, asked = _numbered(resolved.select(keys), spine_keys.select(keys), resolved.height, len(times))
+    entity_of_rows, asked = _numbered(rows.select(keys), spine_keys.select(keys), rows.height, len(times))
     aggregations = [a for a in view.aggregations if a.name in names]
-    layout = WindowLayout.of(aggregations)
-    table = window_rows(resolved, entity_of_rows, layout)
-    moments = floor_us(times).to_physical()
+    table = window_rows(rows, entity_of_rows, WindowLayout.of(aggregations))
     entity = asked.cast(pl.Int64).fill_null(-1).to_numpy()
-    at = moments.fill_null(0).to_numpy()
-    newest = table.newest_until(entity, at)
-    values = window_features(
-        aggregations, layout, entity, at, lambda tile: table.tiles_and_heads(tile, entity, at, newest)
-    )
+    at = floor_us(times).to_physical().fill_null(0).to_numpy()
+    order = pl.Series(table.positions(entity, at)).arg_sort().to_numpy()
+    entity, at = entity[order], at[order]
+    values = order_free_windows(aggregations, table, entity, at)
+    rest = [a for a in aggregations if a.name not in values]
+    if rest:
+        newest = table.newest_until(entity, at)
+        values |= window_features(
+            rest, WindowLayout.of(rest), entity, at, lambda tile: table.tiles_and_heads(tile, entity, at, newest)
+        )
     unknown = times.is_null()
     for key in keys:
         unknown = unknown | spine_keys[key].is_null()
-    columns = [_nulled(pl.Series(name, values[name]), unknown) for name in names]
+    columns = [_nulled(pl.Series(name, _placed(values[name], order)), unknown) for name in names]
     return pl.DataFrame(columns, schema={f.name: WINDOW_TYPES[f.dtype] for f in features})
+
+
+def _placed(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Values back in the order of the spine."""
+    placed = np.empty_like(values)
+    placed[order] = values
+    return placed
 
 
 def _numbered(

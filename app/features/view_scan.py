@@ -101,7 +101,11 @@ class ViewScan:
         return " and ".join(conditions) or None
 
     def _window_rows(self, buckets: Collection[int] | None, keys: pl.DataFrame | None, part: Part) -> pl.DataFrame:
-        """Rows in reach, and of rows further back those that a row in reach is another version of."""
+        """Rows in reach, and of rows further back those that replace one of them: they were written later.
+
+        Earlier versions further back change nothing: they lie in no window, and what they are replaced by counts only
+        from the moment it was available.
+        """
         view = self.read.view
         wanted = {f.name for f in self.read.features}
         columns = [a.column for a in view.aggregations if a.name in wanted]
@@ -114,7 +118,11 @@ class ViewScan:
         rows = self._read(
             list(dict.fromkeys([*identity, *columns])), buckets, keys, f"{AVAILABLE} > '{oldest}'{until}"
         )
-        further = self._read(identity, buckets, rows.select("row_key"), f"{AVAILABLE} <= '{oldest}'")
+        if not rows.height:
+            return rows
+        further = self._read(
+            identity, buckets, rows.select("row_key"), f"{AVAILABLE} <= '{oldest}' and ({_written_after_any(rows)})"
+        )
         return pl.concat([rows, further.join(rows, on="row_key", how="semi")], how="diagonal")
 
     def _read(
@@ -127,6 +135,15 @@ class ViewScan:
         if asked.height > rows.height * FEW_KEYS_SHARE:
             return rows
         return rows.join(asked, on=asked.columns, how="semi", maintain_order="left")
+
+
+def _written_after_any(rows: pl.DataFrame) -> str:
+    """The condition that a row was written after at least one of `rows`; most files then need not be read."""
+    created, source_created = rows.select(VERSION[:2]).sort(VERSION[:2])[:1].row(0)
+    if source_created is None:
+        return f"{VERSION[0]} >= '{created.isoformat()}'"
+    first, second = created.isoformat(), source_created.isoformat()
+    return f"{VERSION[0]} > '{first}' or ({VERSION[0]} = '{first}' and {VERSION[1]} > '{second}')"
 
 
 def pinned_version(pinned: Mapping[str, Any], label: str) -> Mapping[str, Any]:

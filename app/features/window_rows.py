@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -84,26 +85,42 @@ class WindowRows:
 
     def newest_until(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
         """Position of the last row of each entity with available <= moment; -1 without one."""
-        own, asked = _ordered(self.entity, self.available_us, entity, moments)
-        found = np.searchsorted(own, asked, side="right") - 1
+        found = self.rows_until(entity, moments) - 1
         same = (found >= 0) & (np.append(self.entity, -2)[found] == entity)
         return np.where(same, found, -1)
 
+    def rows_until(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
+        """How many rows lie before the first one of each entity with available > moment, those of others included."""
+        own, _ = self._numbered
+        return np.searchsorted(own, self.positions(entity, moments), side="right")
 
-def _ordered(
-    own_entity: np.ndarray, own_us: np.ndarray, entity: np.ndarray, moments: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers in the order of `(entity, time)` for rows and for questions; equal numbers are equal times."""
-    if len(own_us) == 0:
-        return own_us, moments
-    low = int(own_us.min())
-    span = int(own_us.max()) - low + 2
-    if (int(own_entity.max()) + 1) * span < MAX_NUMBER:
-        return own_entity * span + (own_us - low + 1), entity * span + np.clip(moments - low + 1, 0, span - 1)
-    times = np.unique(own_us)  # too wide to number every microsecond: only the times there are
-    span = len(times) + 1
-    own = own_entity * span + np.searchsorted(times, own_us, side="right")
-    return own, entity * span + np.searchsorted(times, moments, side="right")
+    def positions(self, entity: np.ndarray, moments: np.ndarray) -> np.ndarray:
+        """Numbers in the order of `(entity, moment)`, equal to those of rows available at the same time."""
+        if len(self.available_us) == 0:
+            return moments
+        _, times = self._numbered
+        if times is not None:  # too wide to number every microsecond: only the times there are
+            return entity * (len(times) + 1) + np.searchsorted(times, moments, side="right")
+        low, span = span_of(self.available_us)
+        found: np.ndarray = entity * span + np.clip(moments - low + 1, 0, span - 1)
+        return found
+
+    @cached_property
+    def _numbered(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The number of each row, and all times there are where not every microsecond has a number of its own."""
+        if len(self.available_us) == 0:
+            return self.available_us, None
+        low, span = span_of(self.available_us)
+        if (int(self.entity.max()) + 1) * span < MAX_NUMBER:
+            return self.entity * span + (self.available_us - low + 1), None
+        times = pl.Series(self.available_us).unique().sort().to_numpy()
+        return self.entity * (len(times) + 1) + np.searchsorted(times, self.available_us, side="right"), times
+
+
+def span_of(moments: np.ndarray) -> tuple[int, int]:
+    """The first moment, and how many numbers are needed for all from one before it to the last."""
+    low = int(moments.min())
+    return low, int(moments.max()) - low + 2
 
 
 def segment_starts(entity: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -125,11 +142,16 @@ def resolve(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     Identity is within an entity, offline as online: a correction that names another entity adds a row to that one, and
     the row it corrects stays with the first (who reads one entity's rows cannot know of another's).
     """
-    identity = [*keys, "row_key"]
-    if not rows["row_key"].is_duplicated().any():
+    if all_distinct(rows["row_key"]):
         return rows
+    identity = [*keys, "row_key"]
     newest = [c for c in (CREATED, "source_created_timestamp") if c in rows.columns]
     return rows.sort([*newest, *ORDER]).unique(identity, keep="last", maintain_order=True)
+
+
+def all_distinct(texts: pl.Series) -> bool:
+    """Whether no text is there twice. Their hashes are compared first, which takes a fraction of the time."""
+    return texts.hash().n_unique() == len(texts) or texts.n_unique() == len(texts)
 
 
 def row_entries(codes: np.ndarray, entity: np.ndarray, index: np.ndarray) -> Entries:
@@ -143,15 +165,32 @@ def row_entries(codes: np.ndarray, entity: np.ndarray, index: np.ndarray) -> Ent
 
 def window_rows(rows: pl.DataFrame, entity: pl.Series, layout: WindowLayout) -> WindowRows:
     """Sorted arrays of resolved rows; `entity` numbers each row of `rows`, null for nobody's."""
-    ordered = (
+    named = (
         rows.select(*ORDER, *dict.fromkeys([*layout.columns, *layout.hashed]))
         .with_columns(entity.cast(pl.Int64).alias("__entity"))
         .drop_nulls(["__entity", AVAILABLE])
-        .sort(["__entity", *ORDER])
     )
+    ordered = named[_row_order(named)]
     return WindowRows(
         ordered["__entity"].to_numpy(), ordered[AVAILABLE].dt.epoch("us").to_numpy(), row_columns(layout, ordered)
     )
+
+
+def _row_order(rows: pl.DataFrame) -> pl.Series:
+    """Positions in the order of `(entity, available, event, row key)`; texts are compared only between ties."""
+    us = rows[AVAILABLE].dt.epoch("us")
+    low, span = span_of(us.to_numpy()) if rows.height else (0, 1)
+    if rows.height == 0 or (int(rows["__entity"].to_numpy().max()) + 1) * span >= MAX_NUMBER:
+        return rows.select(pl.arg_sort_by("__entity", *ORDER)).to_series()
+    number = (rows["__entity"] * span + (us - low)).alias("number")
+    order = number.arg_sort()
+    after = np.diff(number.gather(order).to_numpy()) == 0
+    tied = np.flatnonzero(np.append(after, False) | np.append(False, after))
+    if not len(tied):
+        return order
+    places = order.gather(tied)
+    among = pl.DataFrame([number, *rows.select(ORDER[1:])])[places].select(pl.arg_sort_by("number", *ORDER[1:]))
+    return order.scatter(tied, places.gather(among.to_series()))
 
 
 def row_columns(layout: WindowLayout, rows: pl.DataFrame) -> RowColumns:

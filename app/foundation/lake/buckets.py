@@ -62,11 +62,14 @@ def split_by_bucket(rows: pa.Table, buckets: Buckets, sort_by: str | None = None
     if rows.num_rows == 0:
         return {}
     numbers = bucket_numbers(rows[buckets.column], buckets.number)
+    if buckets.number <= np.iinfo(np.int16).max:
+        numbers = numbers.astype(np.int16)  # numpy sorts these by counting
     if sort_by is None:
         order = np.argsort(numbers, kind="stable")
     else:
         moments = rows[sort_by].cast(pa.int64()).fill_null(0).to_numpy()
-        order = np.lexsort((moments, numbers))
+        in_time = bool((moments[1:] >= moments[:-1]).all())
+        order = np.argsort(numbers, kind="stable") if in_time else np.lexsort((moments, numbers))
     ordered = rows.take(pa.array(order))
     present, starts = np.unique(numbers[order], return_index=True)
     ends = np.append(starts[1:], rows.num_rows)

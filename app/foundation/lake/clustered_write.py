@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pyarrow as pa
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import bin_pack_arrow_table, pyarrow_to_schema, write_file
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
-from pyiceberg.table import WriteTask
 from pyiceberg.table.metadata import TableMetadata
 
 from app.foundation.lake.buckets import NOBODY, Buckets, split_by_bucket
+from app.foundation.lake.parquet_file import write_data_file
 
 if TYPE_CHECKING:
     import ray.data
@@ -40,15 +38,11 @@ def write_bucket(metadata: TableMetadata, io: FileIO, bucket: int, rows: pa.Tabl
     (field,) = metadata.spec().fields
     value = PartitionFieldValue(field=field, value=None if bucket == NOBODY else bucket)
     key = PartitionKey([value], metadata.spec(), metadata.schema())
-    schema = pyarrow_to_schema(
-        rows.schema, name_mapping=metadata.schema().name_mapping, format_version=metadata.format_version
-    )
-    write_id = uuid4()
-    tasks = (
-        WriteTask(write_uuid=write_id, task_id=i, record_batches=batches, partition_key=key, schema=schema)
-        for i, batches in enumerate(bin_pack_arrow_table(rows, TARGET_BYTES))
-    )
-    return list(write_file(io=io, table_metadata=metadata, tasks=tasks))
+    rows_per_file = max(TARGET_BYTES * rows.num_rows // max(rows.nbytes, 1), 1)
+    return [
+        write_data_file(metadata, io, rows.slice(i, rows_per_file), key)
+        for i in range(0, rows.num_rows, rows_per_file)
+    ]
 
 
 def write_table(table: Table, buckets: Buckets, rows: pa.Table) -> list[DataFile]:

@@ -185,7 +185,10 @@ class Lake:
 
     def commits(self, identifier: str) -> list[Commit]:
         """The snapshots of a table with their properties, oldest first; none for a table that is not there."""
-        return commits(self._load(identifier)) if self.exists(identifier) else []
+        try:
+            return commits(self._load(identifier))
+        except UnknownNameError:
+            return []
 
     def sweep_orphans(
         self, identifier: str, older_than: timedelta = DEFAULT_AGE, now: datetime | None = None

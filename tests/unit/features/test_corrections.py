@@ -44,3 +44,18 @@ def test_a_case_that_a_correction_moved_out_of_the_stretch_is_not_in_it() -> Non
     inside = pl.DataFrame({"row_key": ["a", "b", "b", "c"], "created_timestamp": [1, 1, 2, 5], "x": [1, 2, 3, 4]})
     outside = pl.DataFrame({"row_key": ["a", "c", "d"], "created_timestamp": [2, 1, 1]})
     assert cases_inside(inside, outside).rows() == [("b", 2, 3), ("c", 5, 4)]
+
+
+@pytest.mark.parametrize("order", [("late", "early"), ("early", "late")], ids=["moved back", "moved on"])
+def test_a_version_out_of_reach_replaces_what_it_corrects(settings: Settings, order: tuple[str, str]) -> None:
+    """The version written last counts, also when it was available before everything a window can see."""
+    store = FeatureStore(shop.PROJECT, settings)
+    store.apply()
+    at = shop.BASE + timedelta(days=40)
+    known = {"late": at - HOUR, "early": shop.BASE}
+    for name in order:
+        row = {"sale_id": 1, "shop": "a", "sku": 1, "amount": 10.0, "sold_at": shop.BASE, "known_at": known[name]}
+        store.push("turnover", [row], to="offline")
+    asked = pd.DataFrame({"shop": ["a"], "sku": [1], "event_timestamp": [at]})
+    found = store.get_historical_features(asked, [COUNT]).table["amount_count_1d"].to_pylist()
+    assert found == [1 if order[-1] == "late" else 0]
