@@ -110,7 +110,9 @@ def from_series(series: pd.Series) -> pa.Array:
         in_utc = series.array.asi8.view(f"M8[{series.dtype.unit}]")
         moments = pa.array(in_utc, from_pandas=True)
         return pc.assume_timezone(moments, "UTC")
-    return pa.Array.from_pandas(series)
+    # Arrow asks what it is given for its protocol; a Series looks for that name in its index, for which it hashes it.
+    values = series.array if pd.api.types.is_extension_array_dtype(series.dtype) else series.to_numpy()
+    return pa.array(values, from_pandas=True)
 
 
 def conform_column(column: pa.ChunkedArray | pa.Array, field: Field, where: str) -> pa.ChunkedArray | pa.Array:

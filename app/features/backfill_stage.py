@@ -19,6 +19,7 @@ from app.features.raw_snapshot import RefusedBefore
 from app.features.raw_tables import CREATED
 from app.features.view_rows import source_frame, view_rows
 from app.features.view_tables import view_table
+from app.features.window_rows import all_distinct
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import StagedRows
 from app.spec.features import FeatureView
@@ -101,8 +102,7 @@ def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -
 
 def _versions(raw: pa.Table) -> list[pa.Table]:
     """Raw rows apart by version: the first of each identity, the second… Of those written at once the last counts."""
-    keys = pl.Series(raw["row_key"])
-    if not keys.is_duplicated().any():
+    if all_distinct(pl.Series(raw["row_key"])):
         return [raw]
     rows = pl.DataFrame(raw).unique(["row_key", CREATED], keep="last", maintain_order=True)
     number = rows.select(pl.col(CREATED).rank("ordinal").over("row_key")).to_series()

@@ -65,7 +65,8 @@ class _Running:
 
     def count(self, begin: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Rows that count in `[begin, stop)`: [Q]."""
-        return stop - begin if self.counts is None else self.counts[stop] - self.counts[begin]
+        found: np.ndarray = stop - begin if self.counts is None else self.counts[stop] - self.counts[begin]
+        return found
 
     def last(self, begin: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """The value of the last row that counts in `[begin, stop)`, NaN without one: [Q]."""
