@@ -13,6 +13,7 @@
     │   └── StoreUnavailableError    a store that cannot be reached, read or written
     ├── TrainingError                a run that cannot start or must stop
     ├── ModelError                   an artefact that cannot be exported, loaded or served
+    ├── NotReproducedError           a run trained again from its record gave another model
     ├── UncommittedCodeError         code that no commit holds would train a model that cannot be made again
     ├── GateError                    a candidate that did not pass its gates
     ├── RolloutError                 a change of traffic that is not allowed in this state
@@ -98,6 +99,10 @@ class TrainingError(MillraceError):
 
 class ModelError(MillraceError):
     code = "model_invalid"
+
+
+class NotReproducedError(MillraceError):
+    code = "not_reproduced"
 
 
 class UncommittedCodeError(MillraceError):

@@ -23,7 +23,7 @@ VerbWithOptions = Callable[[Session, argparse.Namespace], None]
 
 def run_job(
     description: str, verb: Verb | None = None, arguments: list[str] | None = None,
-    declare: Callable[[argparse.ArgumentParser], VerbWithOptions] | None = None,
+    declare: Callable[[argparse.ArgumentParser], VerbWithOptions] | None = None, begin: bool = True,
 ) -> None:
     """Parses the arguments, runs `verb` on the project's current run and exits with its code.
 
@@ -40,24 +40,24 @@ def run_job(
     options = parser.parse_args(arguments)
     chosen = verb if with_options is None else partial(_with_options, with_options, options)
     assert chosen is not None
-    sys.exit(execute(options.project, chosen, allow_dirty=options.allow_dirty))
+    sys.exit(execute(options.project, chosen, allow_dirty=options.allow_dirty, begin=begin))
 
 
 def _with_options(verb: VerbWithOptions, options: argparse.Namespace, session: Session) -> None:
     verb(session, options)
 
 
-def execute(project_ref: str, verb: Verb, *, allow_dirty: bool = False) -> int:
+def execute(project_ref: str, verb: Verb, *, allow_dirty: bool = False, begin: bool = True) -> int:
     """Runs `verb` and gives the exit code.
 
     The project and the settings are checked before anything is started. `allow_dirty`: models may be trained from code
-    that no commit holds.
+    that no commit holds. `begin`: whether a run may be begun where none is unfinished.
     """
     quiet_libraries()
     try:
         settings = load_settings()
         settings = replace(settings, allow_dirty=settings.allow_dirty or allow_dirty)
-        session = open_session(project_ref, settings=settings)
+        session = open_session(project_ref, settings=settings, begin=begin)
         with ray_runtime(settings):
             verb(session)
     except MillraceError as error:

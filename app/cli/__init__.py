@@ -4,6 +4,7 @@ millrace demo    the whole loop in a private Ray, then the report
 millrace up      the platform, kept running          millrace down    stop it
 millrace submit  a job to a cluster, with its provenance packed
 millrace status  the current run
+millrace reproduce  a recorded run, trained again from its record and compared
 millrace features …  definitions (plan, apply, versions, diff, rollback, lineage, impact, delete, docs …) and rows
                      (materialize, push, get-historical, get-online …); `millrace features --help`
 """
@@ -11,6 +12,7 @@ millrace features …  definitions (plan, apply, versions, diff, rollback, linea
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -24,6 +26,7 @@ from app.cli.features import features
 from app.cli.project_option import FLIGHTS, ProjectOption
 from app.cli.rollout import rollout
 from app.errors import MillraceError
+from app.pipeline.reproduce import reproduce_run
 from app.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -56,6 +59,15 @@ def down() -> None:
 def status(project: ProjectOption = FLIGHTS) -> None:
     """Shows the steps of the project's newest run and the decisions taken."""
     print_status(project, load_settings())
+
+
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="a model version, or the id of a training run or its MLflow run")],
+    project: ProjectOption = FLIGHTS,
+) -> None:
+    """Trains a recorded run again and says whether the same model came out; exit code 2 when it did not."""
+    raise typer.Exit(execute(project, partial(reproduce_run, reference=run), allow_dirty=True, begin=False))
 
 
 @app.command()

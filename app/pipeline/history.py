@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 
@@ -30,7 +31,27 @@ def labelled_rows(session: Session, boundaries: Sequence[datetime], available_by
     Returns:
         The rows in time order with a manifest that lists each stretch and the hash of the rows left.
     """
-    parts = [_stretch(session, a, b) for a, b in pairwise(boundaries)]
+    return _cut([_stretch(session, a, b) for a, b in pairwise(boundaries)], available_by)
+
+
+def rows_again(session: Session, manifest: Mapping[str, Any]) -> TrainingSet:
+    """The rows an earlier manifest tells of, joined afresh from the snapshots it names.
+
+    Raises:
+        UnknownNameError: a snapshot is gone.
+    """
+    parts = [
+        training_set(
+            session.project, session.store, session.lake, datetime.fromisoformat(stretch["start"]),
+            datetime.fromisoformat(stretch["end"]), available_by=None, pinned=stretch,
+        )
+        for stretch in manifest["stretches"]
+    ]
+    return _cut(parts, datetime.fromisoformat(manifest["available_by"]))
+
+
+def _cut(parts: Sequence[TrainingSet], available_by: datetime) -> TrainingSet:
+    """Stretches put together, without labels that became available after `available_by`."""
     frame = pd.concat([part.frame for part in parts], ignore_index=True)
     frame = frame[frame[LABEL_AVAILABLE] <= pd.Timestamp(available_by)].reset_index(drop=True)
     manifest = {

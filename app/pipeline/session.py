@@ -42,10 +42,15 @@ class Session:
         return self.run.run_id
 
 
-def open_session(project_ref: str, *, settings: Settings | None = None, progress: Progress | None = None) -> Session:
+def open_session(
+    project_ref: str, *, settings: Settings | None = None, progress: Progress | None = None, begin: bool = True
+) -> Session:
     """Loads the project, opens its stores and finds the unfinished run or begins one.
 
+    `begin`: `False` takes the newest run as it is, for what looks back and adds nothing to a run.
+
     Raises:
+        UnknownNameError: the project has never been run here, and none is to begin.
         ProjectError: the project cannot be loaded.
         SettingsError: a setting is wrong.
     """
@@ -64,6 +69,6 @@ def open_session(project_ref: str, *, settings: Settings | None = None, progress
         registry=ModelRegistry(settings),
         progress=progress or Progress(),
         clock=clock,
-        run=LoopRunLog.start_or_resume(database, clock, project.name),
+        run=(LoopRunLog.start_or_resume if begin else LoopRunLog.latest)(database, clock, project.name),
         provenance=provenance(),
     )

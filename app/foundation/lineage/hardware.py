@@ -31,13 +31,13 @@ def hardware(cpu_info: Path = CPU_INFO) -> dict[str, Any]:
     }
 
 
-def same_arithmetic(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Where two machines differ in what the bits of a sum depend on; empty when they should agree.
+def arithmetic_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Where two machines differ in what the bits of a sum depend on: the fact and both values.
 
     The model's name and the memory do not count; the number of CPUs does, since it decides how sums are split.
     """
     keys = ("machine", "instruction_set", "allowed_cpus", "accelerators")
-    return [f"{key}: {first.get(key)} and {second.get(key)}" for key in keys if first.get(key) != second.get(key)]
+    return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
 
 
 def _cpu(cpu_info: Path) -> tuple[str, list[str]]:

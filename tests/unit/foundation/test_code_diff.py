@@ -11,7 +11,7 @@ import pytest
 from app.errors import UncommittedCodeError
 from app.foundation.lineage import hardware, provenance, require_committed
 from app.foundation.lineage.code_diff import MAX_FILE_BYTES, code_diff
-from app.foundation.lineage.hardware import same_arithmetic
+from app.foundation.lineage.hardware import arithmetic_differences
 from app.foundation.lineage.provenance import PACKED, code_state, packed_state
 from tests.unit.foundation.test_provenance import checkout, git
 
@@ -94,10 +94,10 @@ def test_the_difference_travels_with_a_packed_job(
 
 def test_the_hardware_names_what_decides_the_bits_of_a_sum(tmp_path: Path) -> None:
     here = hardware()
-    assert same_arithmetic(here, hardware()) == []
+    assert arithmetic_differences(here, hardware()) == []
     other = tmp_path / "cpuinfo"
     other.write_text("model name\t: Old\nflags\t\t: fpu sse4_1 avx\n")
     older = hardware(other)
     assert older["cpu_model"] == "Old" and older["instruction_set"] == ["avx", "sse4_1"]
-    assert any("instruction_set" in told for told in same_arithmetic(here, older))
-    assert same_arithmetic(here, {**here, "cpu_model": "another", "memory_bytes": 1}) == []
+    assert [name for name, *_ in arithmetic_differences(here, older)] == ["instruction_set"]
+    assert arithmetic_differences(here, {**here, "cpu_model": "another", "memory_bytes": 1}) == []
