@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from app.console.report import ReportData, render_table, step_table, write_report
@@ -22,7 +22,7 @@ def write_run_report(session: Session) -> None:
     path = session.settings.home / "report.html"
     kept = session.settings.reports / f"{session.run_id}.html"
     write_report(kept, data)
-    shutil.copyfile(kept, path)
+    write_report(path, replace(data, reports_at=f"{session.settings.reports.name}/"))
     console = session.progress.console
     console.print(render_table(data))
     console.print(step_table(data.step_durations_s))

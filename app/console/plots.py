@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from app.console.figure_style import (
+from app.console.run_view import METRIC_NAMES, Estimate, WindowRow
+from app.foundation.figure_style import (
     BAD,
     FROZEN,
     GOOD,
@@ -27,7 +28,6 @@ from app.console.figure_style import (
     quiet,
     version_colours,
 )
-from app.console.run_view import METRIC_NAMES, Estimate, WindowRow
 
 MAX_FEATURES = 24
 PSI_LEVELS = (0.0, 0.1, 0.2, 0.5, 1.0)

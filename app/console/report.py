@@ -35,7 +35,8 @@ LONG_S = 90.0
 class ReportData:
     """A run as its steps recorded it (JSON outputs), and what surrounds it.
 
-    `places`: where the same can be seen elsewhere, as name to command or address.
+    `places`: where the same can be seen elsewhere, as name to command or address. `reports_at`: what stands before the
+    file names of validation reports in a link; nothing where they lie beside the page.
     """
 
     project: str
@@ -52,6 +53,7 @@ class ReportData:
     provenance: Json
     places: Mapping[str, str] = field(default_factory=dict)
     written_at: datetime | None = None  # None: now
+    reports_at: str = ""
 
 
 def write_report(path: Path, data: ReportData) -> None:

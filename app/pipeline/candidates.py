@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from app.evaluation.gates import Verdict
+from app.evaluation.importance import permutation_importance
+from app.evaluation.report import ValidationReport, render_validation
 from app.evaluation.validate import Validation, validate
 from app.features.training_set import TrainingSet
 from app.features.uses import record_model_use
@@ -22,15 +24,18 @@ from app.profiles import profile_table
 from app.spec.models import Model
 from app.training.train import train
 
+REPORT = "validation.html"
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model, what it scored on the frozen rows, and the run as MLflow keeps it."""
+    """A trained model, what it scored on the frozen rows, the run as MLflow keeps it, and its report's file name."""
 
     folder: Path
     validation: Validation
     metrics: Output
     logged: LoggedRun
+    report: str
 
     @property
     def verdict(self) -> Verdict:
@@ -72,17 +77,48 @@ def train_and_judge(
     metrics = validation.metrics
     record = run_record(session, model, trained, train_rows, frozen, name)
     difference = record.pop("code_diff", None)
+    epochs = session.registry.training_epochs(run_id)
+    report = validation_report(session, model, trained.folder, validation, frozen, record, epochs)
     logged = LoggedRun(
         params=trained.config,
         metrics={metric: values["value"] for metric, values in metrics["challenger"].items()},
         tags=version_tags(session, record, validation.verdict.passed),
         record=record,
-        epochs=session.registry.training_epochs(run_id),
-        attachments={} if difference is None else {"code.diff": difference},
+        epochs=epochs,
+        attachments={REPORT: report, **({} if difference is None else {"code.diff": difference})},
         sample=frozen.frame.head(100),
     )
     session.registry.log(project.name, trained.folder, logged)
-    return Candidate(trained.folder, validation, metrics, logged)
+    kept = session.settings.reports / f"{run_id}.html"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(report, encoding="utf-8")
+    return Candidate(trained.folder, validation, metrics, logged, kept.name)
+
+
+def validation_report(
+    session: Session, model: Model, folder: Path, validation: Validation, frozen: TrainingSet, record: Output,
+    epochs: list[dict[str, float]],
+) -> str:
+    """The page on one candidate."""
+    project = session.project
+    asked = frozen.frame[project.cases.prediction_timestamp]
+    return render_validation(
+        ValidationReport(
+            project=project.name,
+            purpose=str(record["purpose"]),
+            model=model.name,
+            gates=project.gates,
+            categorical=frozen.categorical,
+            validation=validation,
+            importance=permutation_importance(
+                ServableModel.load(folder).predict, frozen.frame, frozen.feature_names, project.label.task
+            ),
+            epochs=epochs,
+            sweep=session.run.output("sweep") or {},
+            record=record,
+            stretch="" if frozen.frame.empty else f"from {asked.min():%d %b %Y %H:%M} to {asked.max():%d %b %Y %H:%M}",
+        )
+    )
 
 
 def register(session: Session, candidate: Candidate, train_rows: TrainingSet, frozen: TrainingSet) -> str:

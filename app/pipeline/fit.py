@@ -43,6 +43,7 @@ def train_first(session: Session) -> None:
             step.advance(1, f"version {version} is champion")
         return {
             "version": version,
+            "report": candidate.report,
             "metrics": candidate.metrics,
             "gates": candidate.verdict.to_json(),
             "train": train_rows.manifest,

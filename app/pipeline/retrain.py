@@ -42,6 +42,7 @@ def retrain(session: Session, at: datetime, champion: str, reason: str) -> Outpu
         "trigger": reason,
         "champion": champion,
         "version": version,
+        "report": candidate.report,
         "reason": candidate.verdict.reason,
         "metrics": candidate.metrics,
         "gates": candidate.verdict.to_json(),

@@ -52,11 +52,11 @@ def fairness_gap(gate: FairnessGate, evaluation: Evaluation, num_resamples: int 
     left_out = tuple(name for name, _ in members if sizes[name] < max(1, gate.min_rows))
     if not kept:
         return Gap((), left_out, (np.nan, np.nan, np.nan))
-    table = np.column_stack([column for _, rows in kept for column in (rows * amount, rows * counted)])
+    table = np.vstack([column for _, rows in kept for column in (rows * amount, rows * counted)])
 
     def rates(weights: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
-            found = weights @ table
+            found = np.einsum("rb,kb->rk", weights, table)
             return np.asarray(found[:, ::2] / found[:, 1::2])  # [R, G]
 
     values = rates(np.ones((1, len(counted))))[0]

@@ -1,4 +1,4 @@
-"""How every plot of the report looks, and how a figure becomes inline SVG."""
+"""How every plot looks, and how a figure becomes inline SVG."""
 
 from __future__ import annotations
 
