@@ -69,8 +69,7 @@ def render_validation(report: ValidationReport) -> str:
         slices_svg=plots.slices_plot(slices, f"{title} (lower is better), 95% interval") if slices else "",
         fairness_svg=plots.fairness_plot(gaps) if gaps else "",
         learning_svg=plots.learning_plot(report.epochs) if any("loss" in e for e in report.epochs) else "",
-        importance_svg=plots.importance_plot(report.importance, f"Loss of {title} when shuffled, 95% interval")
-        if report.importance else "",
+        importance_svg=_importance(report, title),
         serving=evaluation.serving,
         trials=_trials(report.sweep),
         written_at=report.written_at or datetime.now(UTC),
@@ -98,6 +97,11 @@ def _gaps(report: ValidationReport) -> dict[str, Gap]:
             if gap.groups:
                 found[f"{gate.name}: {RATES[gate.measure]}"] = gap
     return found
+
+
+def _importance(report: ValidationReport, title: str) -> str:
+    told = f"How much worse {title} gets when an input is shuffled, 95% interval"
+    return plots.importance_plot(report.importance, told) if report.importance else ""
 
 
 def _trials(sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -52,7 +52,7 @@ def _against_other(gate: Gate, evaluation: Evaluation, name: str | None, rows: n
     passed = low > required if improvement else low >= required
     told = "no improvement: " if improvement and not passed else ""
     reason = (
-        f"{told}{METRICS[gate.metric].title} better than the {rival}'s by {value:+.4f} [{low:+.4f}, {high:+.4f}], "
+        f"{told}{METRICS[gate.metric].title} against the {rival} {value:+.4f} [{low:+.4f}, {high:+.4f}] (+ is better), "
         f"low end {'>' if improvement else '≥'} {required:g} required"
     )
     return _result(gate, name, rows, bool(passed), found, reason)

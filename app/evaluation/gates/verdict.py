@@ -119,8 +119,20 @@ def slices(column: str | None, evaluation: Evaluation) -> Iterator[tuple[str | N
         yield None, np.ones(len(evaluation.label), dtype=bool)
         return
     values = evaluation.rows[column].astype("string").fillna("null")
-    for value in sorted(values.unique()):
+    for value in sorted(values.unique(), key=_numbers_first):
         yield f"{column}={value}", (values == value).to_numpy(dtype=bool)
+
+
+def _numbers_first(value: str) -> tuple[float, str]:
+    """Order of a column's values: numbers by size, then words.
+
+    >>> sorted(["10", "b", "9", "a"], key=_numbers_first)
+    ['9', '10', 'a', 'b']
+    """
+    try:
+        return float(value), value
+    except ValueError:
+        return float("inf"), value
 
 
 def named(gate: str, name: str | None) -> str:

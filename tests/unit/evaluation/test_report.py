@@ -64,7 +64,7 @@ def test_the_page_shows_every_gate_metric_plot_and_the_record(validation: Valida
     for gate in GATES:
         assert gate.name in html
     assert "Refused" in html and html.count("chip bad") == 1
-    for label in ("ROC curve", "reliability", "by slice", "rates by group", "training loss", "when shuffled"):
+    for label in ("ROC curve", "reliability", "by slice", "rates by group", "training loss", "input is shuffled"):
         assert re.search(rf'aria-label="[^"]*{label}', html), label
     for text in ("0.5100", "0.5000 to 0.5200", "small-run-first", "EPYC", "app/&lt;x&gt;.py", "millrace reproduce"):
         assert text in html
