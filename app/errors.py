@@ -18,7 +18,11 @@
     ├── GateError                    a candidate that did not pass its gates
     ├── RolloutError                 a change of traffic that is not allowed in this state
     ├── StateConflictError           somebody else changed the same record first
-    └── RequestError                 an HTTP request the caller must change (4xx)
+    ├── RequestError                 an HTTP request the caller must change (4xx)
+    ├── UnauthenticatedError         no token, or one that is not in force (401)
+    ├── ScopeMissingError            a token that may not do this (403)
+    ├── OverloadedError              more requests than are taken; ask again later (429)
+    └── RequestTimeoutError          an answer that did not come in time (504)
 
 A message says what, where, what was expected and what to do.
 """
@@ -128,3 +132,50 @@ class StateConflictError(MillraceError):
 class RequestError(MillraceError):
     code = "request_invalid"
     http_status = 422
+
+
+class UnauthenticatedError(MillraceError):
+    """`code` says what is wrong with the token."""
+
+    http_status = 401
+
+    def __init__(self, message: str, code: str = "token_unknown", **detail: object) -> None:
+        super().__init__(message, **detail)
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_coded, (type(self), self.message, self.code, self.detail))
+
+
+def _rebuild_coded(
+    kind: type[UnauthenticatedError], message: str, code: str, detail: dict[str, object]
+) -> UnauthenticatedError:
+    return kind(message, code, **detail)
+
+
+class ScopeMissingError(MillraceError):
+    code = "scope_missing"
+    http_status = 403
+
+
+class OverloadedError(MillraceError):
+    """`retry_after_s`: how long the caller should wait."""
+
+    code = "overloaded"
+    http_status = 429
+
+    def __init__(self, message: str, retry_after_s: float, **detail: object) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, **detail)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.detail))
+
+
+class RateLimitedError(OverloadedError):
+    code = "rate_limited"
+
+
+class RequestTimeoutError(MillraceError):
+    code = "request_timeout"
+    http_status = 504

@@ -13,6 +13,8 @@
 | MILLRACE_HTTP_PORT | port of the Serve application | 8000 |
 | MILLRACE_HTTP_HOST | address that local clients use to reach it | 127.0.0.1 |
 | MILLRACE_ALLOW_DIRTY | 1: models may be trained from uncommitted code, whose difference is then recorded | 0 |
+| MILLRACE_OPEN_ACCESS | 1: HTTP asks nobody for a token; for a demonstration on one's own machine | 0 |
+| MILLRACE_TRACES | where spans go, http://…/v1/traces (OTLP) or file:///… | none: no spans |
 | MILLRACE_PRINCIPAL | who asks, for access policies and the audit trail | the operating system's user |
 """
 
@@ -43,6 +45,8 @@ class Settings:
     online_cache_s: float = 0.0
     online_cache_entries: int = 100_000
     allow_dirty: bool = False
+    open_access: bool = False
+    traces: str = ""
 
     @property
     def http_url(self) -> str:
@@ -107,6 +111,8 @@ def load_settings(environment: Mapping[str, str] | None = None, *, in_job: bool 
         online_cache_s=_number(env, "MILLRACE_ONLINE_CACHE_S", 0.0),
         online_cache_entries=int(_number(env, "MILLRACE_ONLINE_CACHE_ENTRIES", 100_000)),
         allow_dirty=_yes(env, "MILLRACE_ALLOW_DIRTY"),
+        open_access=_yes(env, "MILLRACE_OPEN_ACCESS"),
+        traces=env.get("MILLRACE_TRACES", ""),
     )
 
 

@@ -47,16 +47,22 @@ def _with_options(verb: VerbWithOptions, options: argparse.Namespace, session: S
     verb(session, options)
 
 
-def execute(project_ref: str, verb: Verb, *, allow_dirty: bool = False, begin: bool = True) -> int:
+def execute(
+    project_ref: str, verb: Verb, *, allow_dirty: bool = False, begin: bool = True, open_access: bool = False
+) -> int:
     """Runs `verb` and gives the exit code.
 
     The project and the settings are checked before anything is started. `allow_dirty`: models may be trained from code
-    that no commit holds. `begin`: whether a run may be begun where none is unfinished.
+    that no commit holds. `begin`: whether a run may be begun where none is unfinished. `open_access`: HTTP asks nobody
+    for a token.
     """
     quiet_libraries()
     try:
         settings = load_settings()
-        settings = replace(settings, allow_dirty=settings.allow_dirty or allow_dirty)
+        settings = replace(
+            settings, allow_dirty=settings.allow_dirty or allow_dirty,
+            open_access=settings.open_access or open_access,
+        )
         session = open_session(project_ref, settings=settings, begin=begin)
         with ray_runtime(settings):
             verb(session)

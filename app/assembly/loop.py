@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from app.assembly.application import NUM_REPLICAS, deploy
+from app.assembly.application import deploy
 from app.assembly.report import write_run_report
 from app.assembly.rollout_driver import start_rollout_driver
 from app.pipeline.fit import sweep_parameters, train_first
@@ -58,7 +58,7 @@ def deploy_champion(session: Session) -> None:
 def deploy_platform(session: Session) -> None:
     """Brings the application up, and the driver that moves its rollouts on by the wall clock."""
     deploy_champion(session)
-    start_rollout_driver(session.project_ref, session.settings, NUM_REPLICAS)
+    start_rollout_driver(session.project_ref, session.settings, session.project.serving.least_replicas)
 
 
 def _install_first_champion(session: Session, version: str) -> None:

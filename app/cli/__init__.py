@@ -5,6 +5,7 @@ millrace up      the platform, kept running          millrace down    stop it
 millrace submit  a job to a cluster, with its provenance packed
 millrace status  the current run
 millrace reproduce  a recorded run, trained again from its record and compared
+millrace tokens  create, list, revoke: who may use the HTTP interface, and for what
 millrace features …  definitions (plan, apply, versions, diff, rollback, lineage, impact, delete, docs …) and rows
                      (materialize, push, get-historical, get-online …); `millrace features --help`
 """
@@ -25,6 +26,7 @@ from app.assembly.submit import submit_job
 from app.cli.features import features
 from app.cli.project_option import FLIGHTS, ProjectOption
 from app.cli.rollout import rollout
+from app.cli.tokens import tokens
 from app.errors import MillraceError
 from app.pipeline.reproduce import reproduce_run
 from app.settings import load_settings
@@ -32,15 +34,18 @@ from app.settings import load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(features, name="features")
 app.add_typer(rollout, name="rollout")
+app.add_typer(tokens, name="tokens")
 
 
 @app.command()
 def demo(project: ProjectOption = FLIGHTS) -> None:
     """Runs the whole loop in a private Ray and writes report.html; leaves no process behind.
 
-    It is for trying things out: uncommitted changes are recorded, where a job would refuse them.
+    It is for trying things out: uncommitted changes are recorded, where a job would refuse them, and its HTTP interface
+    asks nobody for a token.
     """
-    raise typer.Exit(execute(project, run_loop, allow_dirty=True))
+    typer.echo("The demo's HTTP interface asks nobody for a token; `millrace up` does (see docs/serving.md).")
+    raise typer.Exit(execute(project, run_loop, allow_dirty=True, open_access=True))
 
 
 @app.command()

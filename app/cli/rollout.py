@@ -11,12 +11,16 @@ from rich.table import Table
 from app.cli.feature_output import console, print_json
 from app.cli.project_option import FLIGHTS, JsonOption, ProjectOption
 from app.cli.rollout_view import rollout_panel
+from app.foundation.access import headers_for_a_while
+from app.foundation.access.scopes import ROLLOUT
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.models.registry import ModelRegistry
 from app.rollout.operations import RolloutOperations, RolloutView
+from app.serving.address import model_url
 from app.serving.live_check import wait_live
 from app.settings import Settings, load_settings
+from app.spec import Project
 
 FOLLOW_TIMEOUT_S = 60.0
 WATCH_EVERY_S = 1.0
@@ -66,7 +70,7 @@ def promote(project: ProjectOption = FLIGHTS, reason: ReasonOption = "promoted",
     """Makes the candidate champion now, and waits until every replica answers with it."""
     settings = load_settings()
     operations = _operations(project, settings)
-    _finish(operations, settings, operations.promote(reason), as_json)
+    _finish(operations, settings, operations.promote(reason), load_project(project), as_json)
 
 
 @rollout.command()
@@ -74,7 +78,7 @@ def abort(project: ProjectOption = FLIGHTS, reason: ReasonOption = "aborted", as
     """Takes all traffic from the candidate, for good, and waits until every replica has."""
     settings = load_settings()
     operations = _operations(project, settings)
-    _finish(operations, settings, operations.abort(reason), as_json)
+    _finish(operations, settings, operations.abort(reason), load_project(project), as_json)
 
 
 @rollout.command()
@@ -89,7 +93,7 @@ def rollback(
     operations = _operations(project, settings)
     if version:
         ModelRegistry(settings).folder(load_project(project).name, version)
-    _finish(operations, settings, operations.rollback(version or None, reason), as_json)
+    _finish(operations, settings, operations.rollback(version or None, reason), load_project(project), as_json)
 
 
 @rollout.command()
@@ -116,13 +120,17 @@ def _operations(project_ref: str, settings: Settings) -> RolloutOperations:
     )
 
 
-def _finish(operations: RolloutOperations, settings: Settings, asked: RolloutView, as_json: bool) -> None:
+def _finish(
+    operations: RolloutOperations, settings: Settings, asked: RolloutView, project: Project, as_json: bool
+) -> None:
     """Waits for the end, then for live answers, and keeps the registry's alias in step with the traffic."""
     view = operations.drive(asked.state.rollout_id, FOLLOW_TIMEOUT_S)
-    live = wait_live(
-        settings.http_url, version=view.route.champion, epoch=view.route.epoch,
-        replicas=[a.replica_id for a in view.champions], timeout_s=FOLLOW_TIMEOUT_S,
-    )
+    database = StateDatabase.open(settings.state_url)
+    with headers_for_a_while(settings, database, (ROLLOUT,), "millrace rollout") as headers:
+        live = wait_live(
+            model_url(settings, project.serving), version=view.route.champion, epoch=view.route.epoch,
+            replicas=[a.replica_id for a in view.champions], timeout_s=FOLLOW_TIMEOUT_S, headers=headers,
+        )
     ModelRegistry(settings).set_alias(view.state.model, "champion", view.route.champion)
     _show(view, as_json)
     if not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -37,6 +38,7 @@ from app.features.references import ReadPlan, plan_read
 from app.features.spine import open_spine
 from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_tables import view_table
+from app.foundation.access import AccessControl
 from app.foundation.lake import Lake
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult
 from app.foundation.projects import load_project
@@ -233,6 +235,19 @@ class FeatureStore(GovernedDefinitions):
         reader = self._reader_of(_hashable(features), full_feature_names, tuple(given))
         moment = datetime.now(UTC) if at is None else as_utc(at)
         return reader.read(self._online, entity_rows, moment)
+
+    def acting_as(self, principal: str) -> FeatureStore:
+        """This store as `principal` may use it: the same connections, the same thread, rights of its own."""
+        other = copy(self)
+        other._access = AccessControl(self.project.access, principal, self._database, self.project.name)
+        other._plan_of = lru_cache(PLANS_KEPT)(other._plan)
+        other._reader_of = lru_cache(PLANS_KEPT)(other._reader)
+        return other
+
+    @property
+    def principal(self) -> str:
+        """Who asks."""
+        return self._access.principal
 
     @property
     def online(self) -> OnlineStore:

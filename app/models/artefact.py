@@ -20,6 +20,7 @@ import onnxruntime
 import pandas as pd
 
 from app.errors import MissingColumnError, ModelError
+from app.models.row_transform import MAX_ROWS, RowTransform
 from app.models.transform import Transform, category_text, numeric_matrix
 from app.spec.models import Task
 
@@ -96,7 +97,9 @@ class ServableModel:
         self.inputs = Inputs(tuple(manifest["feature_names"]), tuple(manifest["categorical"]))
         if self.kind == "torch":
             self._transform = Transform.load(folder)
+            self._row_transform = RowTransform(self._transform)
             self._session = _onnx_session(folder / ONNX)
+            self._wanted = frozenset(i.name for i in self._session.get_inputs())
             self._target = Target(**self.metadata["target"])
         else:
             self._estimator = _load_estimator(folder / SKOPS)
@@ -132,6 +135,10 @@ class ServableModel:
         Raises:
             MissingColumnError: the rows lack an input of the model.
         """
+        if isinstance(rows, list) and self.kind == "torch" and 0 < len(rows) <= MAX_ROWS:
+            scores = self._predict_few(rows)
+            if scores is not None:
+                return scores
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
         lacking = [n for n in self.feature_names if n not in frame.columns]
         if lacking:
@@ -145,6 +152,17 @@ class ServableModel:
         if self.task == "binary":
             return np.asarray(self._estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
         return np.asarray(self._estimator.predict(matrix), dtype=np.float64)
+
+    def _predict_few(self, rows: list[dict[str, Any]]) -> Scores | None:
+        """Scores of a few rows without a frame; `None` where only a frame will do."""
+        names = self.feature_names
+        if not all(name in row for row in rows for name in names):
+            return None
+        arrays = self._row_transform.apply(rows)
+        if arrays is None:
+            return None
+        given = {name: array for name, array in zip(("numeric", "codes"), arrays, strict=True) if name in self._wanted}
+        return to_scores(np.asarray(self._session.run(None, given)[0]), self.task, self._target)
 
 
 def to_scores(outputs: npt.NDArray[Any], task: Task, target: Target) -> Scores:

@@ -41,6 +41,22 @@ class ProfileCollector:
         if sum(part.num_rows for part in self._buffers[start]) >= BUFFERED_ROWS:
             self._flush(start)
 
+    def observe_all(self, batches: list[tuple[datetime, dict[str, list[Any]]]]) -> None:
+        """Adds many small batches at once; those of a window become one."""
+        columns: dict[datetime, dict[str, list[Any]]] = {}
+        for at, batch in batches:
+            start = self.window_start(at)
+            joined = columns.get(start)
+            if joined is None or joined.keys() != batch.keys():
+                if joined is not None:
+                    self.observe(start, joined)
+                columns[start] = {name: list(values) for name, values in batch.items()}
+                continue
+            for name, values in batch.items():
+                joined[name].extend(values)
+        for start, joined in columns.items():
+            self.observe(start, joined)
+
     def profile(self, start: datetime, end: datetime) -> bytes | None:
         """Profile of the windows that begin in `[start, end)`; `None` when nothing was served."""
         for window in list(self._buffers):

@@ -16,6 +16,7 @@ import ray
 from sqlalchemy import select
 
 from app.errors import RolloutError
+from app.foundation.access import headers_for_a_while
 from app.foundation.lineage import record_decision
 from app.foundation.state import models as m
 from app.foundation.telemetry import StepProgress
@@ -32,10 +33,12 @@ from app.pipeline.session import Session
 from app.pipeline.triggers import WindowOutcome, decide_retrain
 from app.rollout.controller import RolloutController
 from app.rollout.decide import Phase
+from app.serving.address import model_url
 from app.serving.routing import RoutingTable
 
 CHECK_INTERVAL = timedelta(hours=6)  # event time between looks at a rollout
 BAD = "bad candidate"
+REPLAY_SCOPES = ("predict", "labels", "features:push:*")
 
 
 @dataclass
@@ -65,9 +68,11 @@ def replay_history(session: Session) -> None:
     profiler = start_profiler(session.project.name, timeline.validation_end, policy.window)
     ray.get(profiler.reset.remote(begin))
     routing = RoutingTable(session.database)
+    url = model_url(session.settings, session.project.serving)
     with (
         session.progress.step("Live replay", total=len(stretches)) as progress,
-        LiveClient(session.settings.http_url, session.run_id) as client,
+        headers_for_a_while(session.settings, session.database, REPLAY_SCOPES, f"run {session.run_id}") as headers,
+        LiveClient(url, session.run_id, headers=headers) as client,
     ):
         progress.advance(first)
         live = Live(

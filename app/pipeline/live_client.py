@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -24,10 +25,13 @@ class LiveClient:
     Args:
         base_url: where the application answers.
         run_id: first part of each request id, so that a replay after a kill repeats its ids.
+        headers: sent with each request, a token among them.
     """
 
-    def __init__(self, base_url: str, run_id: str, timeout_s: float = 30.0) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=timeout_s)
+    def __init__(
+        self, base_url: str, run_id: str, timeout_s: float = 30.0, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=timeout_s, headers=headers)
         self._run_id = run_id
         self.num_requests = 0
         self.num_failed = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import uuid
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ def segment_folder(segments: Path, project: str, kind: Kind) -> Path:
 
 
 class SegmentWriter:
-    """Appends records to this process's own segment file; not for several threads at once.
+    """Appends records to this process's own segment file, from any of its threads.
 
     `boot_id` names this start of the process and `sequence` counts its records, so (request_id, boot_id, sequence)
     tells repeated attempts at one request apart.
@@ -37,7 +38,9 @@ class SegmentWriter:
         self.boot_id = uuid.uuid4().hex
         self.sequence = 0
         self._num_segments = 0
+        self._lock = threading.Lock()
         self._descriptor = self._open()
+        self._num_bytes = 0
 
     def append(self, record: dict[str, Any]) -> int:
         """Writes one record and gives its sequence number.
@@ -45,16 +48,18 @@ class SegmentWriter:
         Raises:
             OSError: the disk took only a part or nothing; the request must not be answered as recorded.
         """
-        sequence = self.sequence
-        self.sequence += 1
-        line = json.dumps({"boot_id": self.boot_id, "sequence": sequence, **record}, separators=(",", ":"), default=str)
-        data = f"{line}\n".encode()
-        written = os.write(self._descriptor, data)
-        if written != len(data):
-            self._rotate()
-            raise OSError(f"segment file took {written} of {len(data)} bytes; is the disk of {self._folder} full?")
-        if os.lseek(self._descriptor, 0, os.SEEK_END) >= self._max_segment_bytes:
-            self._rotate()
+        with self._lock:
+            sequence = self.sequence
+            self.sequence += 1
+            named = {"boot_id": self.boot_id, "sequence": sequence, **record}
+            data = json.dumps(named, separators=(",", ":"), default=str).encode() + b"\n"
+            written = os.write(self._descriptor, data)
+            self._num_bytes += written
+            if written != len(data):
+                self._rotate()
+                raise OSError(f"segment file took {written} of {len(data)} bytes; is the disk of {self._folder} full?")
+            if self._num_bytes >= self._max_segment_bytes:
+                self._rotate()
         return sequence
 
     def close(self) -> None:
@@ -63,6 +68,7 @@ class SegmentWriter:
     def _rotate(self) -> None:
         os.close(self._descriptor)
         self._descriptor = self._open()
+        self._num_bytes = 0
 
     def _open(self) -> int:
         path = self._folder / f"{self.boot_id}-{self._num_segments:05d}{SUFFIX}"

@@ -14,7 +14,7 @@ from app.serving.traffic import Variant
 NOT_FINITE = "not_finite"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer to one row. `error`: why the candidate did not answer a row assigned to it."""
 

@@ -54,6 +54,7 @@ class RouteFollower(Generic[LoadedT]):
         load: makes a version servable.
         remembered: file with the last known route of this host, for a start without the database.
         beside: called at each look while the database can be reached.
+        always: called at each look.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class RouteFollower(Generic[LoadedT]):
         load: Callable[[str], LoadedT],
         remembered: Path | None = None,
         beside: Callable[[], None] = lambda: None,
+        always: Callable[[], None] = lambda: None,
     ) -> None:
         self._routing = routing
         self._model = model
@@ -79,6 +81,7 @@ class RouteFollower(Generic[LoadedT]):
         self._load = load
         self._remembered = remembered
         self._beside = beside
+        self._always = always
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="millrace-load")
         self._failed_at: dict[str, float] = {}
         self._state: Followed[LoadedT] | None = None
@@ -198,3 +201,4 @@ class RouteFollower(Generic[LoadedT]):
                 self.poll()
             except UnknownNameError as error:
                 logger.error("%s", error.message)
+            self._always()

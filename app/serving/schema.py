@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from app.errors import RequestError
@@ -15,6 +15,7 @@ from app.spec.features import DType, FeatureView, Source
 from app.spec.project import Project
 
 Row = dict[str, Any]
+MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def check_row(row: object, columns: Mapping[str, DType], where: str, required: f
     for name in row:
         if name not in columns:
             raise RequestError(
-                f"{where} has an unknown field {name!r}; known: {', '.join(columns)}.", where=where, field=name
+                f"{where} has an unknown field {shown(name)}; known: {', '.join(columns)}.", where=where, field=name
             )
     for name in required:
         if name not in row:
@@ -79,7 +80,8 @@ def check_value(value: object, dtype: DType, where: str) -> Any:
         return None
     checked = _CHECKS[dtype](value)
     if checked is None:
-        raise RequestError(f"{where} is {kind_of(value)} {value!r}; expected {dtype}.", where=where, expected=dtype)
+        found = f"{kind_of(value)} {shown(value)}"
+        raise RequestError(f"{where} is {found}; expected {dtype}.", where=where, expected=dtype)
     return checked
 
 
@@ -92,7 +94,7 @@ def check_moment(value: object, where: str) -> datetime:
     moment = _moment(value)
     if moment is None:
         raise RequestError(
-            f"{where} is {value!r}; expected an ISO 8601 time such as '2026-01-31T12:00:00Z'.", where=where
+            f"{where} is {shown(value)}; expected an ISO 8601 time such as '2026-01-31T12:00:00Z'.", where=where
         )
     return moment
 
@@ -129,6 +131,26 @@ def check_list(value: object, where: str, max_items: int = 100_000) -> list[Any]
     return value
 
 
+def shown(value: object) -> str:
+    """A value as messages quote it: the beginning of what is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is text that can be written as UTF-8: JSON can say half a surrogate pair, tables cannot.
+
+    >>> is_text("é"), is_text("\\ud800")
+    (True, False)
+    """
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def kind_of(value: object) -> str:
     """The JSON name of a value's type."""
     names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
@@ -140,9 +162,9 @@ def _moment(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # no moment, or one whose offset leads out of the years 1 to 9999
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _int(value: object) -> int | None:
@@ -153,11 +175,14 @@ def _int(value: object) -> int | None:
 def _float(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond every float
+        return None
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return value if is_text(value) else None
 
 
 def _bool(value: object) -> bool | None:

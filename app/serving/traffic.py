@@ -42,6 +42,8 @@ def split(
     """The side of each key; `override` sends all rows of a request to one side."""
     if override is not None:
         return [override] * len(keys)
+    if weight_percent <= 0.0:
+        return ["champion"] * len(keys)
     return [assign(key, weight_percent, salt) for key in keys]
 
 

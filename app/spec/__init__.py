@@ -43,6 +43,7 @@ from app.spec.policies import (
 )
 from app.spec.project import Project
 from app.spec.references import FeatureReference, ViewAlias
+from app.spec.serving import Autoscaling, Batching, ServingPolicy
 
 __all__ = [
     "AccessPolicy",
@@ -50,6 +51,8 @@ __all__ = [
     "Analysis",
     "AnalysisMetric",
     "CalibrationGate",
+    "Autoscaling",
+    "Batching",
     "Cases",
     "CsvFiles",
     "DatasetFunction",
@@ -80,6 +83,7 @@ __all__ = [
     "RolloutPolicy",
     "SearchSpace",
     "ServingGate",
+    "ServingPolicy",
     "SetWeight",
     "SklearnModel",
     "Source",

@@ -11,6 +11,7 @@ from app.spec.gates import AnyGate, check_gates
 from app.spec.models import Cases, Label, Model, SearchSpace, SklearnModel
 from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
 from app.spec.references import FeatureReference
+from app.spec.serving import ServingPolicy
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Project:
     drift: DriftPolicy = DriftPolicy()
     retrain: RetrainPolicy = RetrainPolicy()
     access: AccessPolicy = AccessPolicy()
+    serving: ServingPolicy = ServingPolicy()
     services: tuple[FeatureService, ...] = ()  # further ones, beside those of the models
     description: str = ""
     owner: str = ""

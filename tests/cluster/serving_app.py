@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from app.assembly.application import deploy
 from app.features.store import FeatureStore
+from app.foundation.access import TokenRegistry
 from app.foundation.state import StateDatabase
 from app.models.artefact import Inputs
 from app.models.export import save_estimator
@@ -46,7 +47,10 @@ class App:
         self.settings = settings
         self.database = StateDatabase.open(settings.state_url)
         self.routing = RoutingTable(self.database)
-        self.http = httpx.Client(base_url=settings.http_url, timeout=30)
+        self.tokens = TokenRegistry(self.database)
+        token, _ = self.tokens.create("tester", ["admin"], "test")
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.http = httpx.Client(base_url=settings.http_url, timeout=30, headers=self.headers)
 
     def predict(self, num_rows: int, prefix: str, **more: Any) -> list[dict[str, Any]]:
         headers = more.pop("headers", None)

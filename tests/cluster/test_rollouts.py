@@ -31,6 +31,7 @@ class Traffic:
         self.refused: list[str] = []
         self.num_answered = 0
         self._url = app.settings.http_url
+        self._headers = app.headers
         self._stop = threading.Event()
         self._asker = threading.Thread(target=self._ask)
 
@@ -43,7 +44,7 @@ class Traffic:
         self._asker.join()
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=30) as http:
+        with httpx.Client(base_url=self._url, timeout=30, headers=self._headers) as http:
             while not self._stop.is_set():
                 response = http.post("/v1/predict", json={"entities": orders(20, f"t{self.num_answered}-")})
                 if response.status_code == 200:
@@ -84,7 +85,7 @@ def test_driver_rolls_a_good_version_out_and_a_person_takes_it_back(app: App, op
         back = operations.drive(operations.rollback(None, "rehearsal").state.rollout_id, WAIT_S)
         live = wait_live(
             app.settings.http_url, version="1", epoch=back.route.epoch,
-            replicas=[a.replica_id for a in back.champions], timeout_s=WAIT_S,
+            replicas=[a.replica_id for a in back.champions], timeout_s=WAIT_S, headers=app.headers,
         )
     assert len(live.epochs) == NUM_REPLICAS
     assert {p["version"] for p in app.predict(40, "after")} == {"1"}

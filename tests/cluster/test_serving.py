@@ -117,7 +117,7 @@ def test_rollout_under_load_loses_nothing(app: App) -> None:
     stop, failed, epochs = threading.Event(), [], Counter[tuple[int, str]]()
 
     def ask() -> None:
-        with httpx.Client(base_url=app.settings.http_url, timeout=30) as http:
+        with httpx.Client(base_url=app.settings.http_url, timeout=30, headers=app.headers) as http:
             number = 0
             while not stop.is_set():
                 number += 1

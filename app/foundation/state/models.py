@@ -191,3 +191,18 @@ class Decision(Base):
     decision: Mapped[str]
     reason: Mapped[str]
     detail: Mapped[dict[str, Any]]
+
+
+class AccessToken(Base):
+    """A bearer token's hash and what it allows; the token itself is nowhere."""
+
+    __tablename__ = "access_tokens"
+    token_id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)  # SHA-256 of the token
+    principal: Mapped[str]
+    scopes: Mapped[list[str]]
+    rate_per_s: Mapped[float | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]

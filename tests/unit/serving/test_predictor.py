@@ -14,6 +14,7 @@ import pytest
 from app.errors import RequestError
 from app.predictionlog.segment import SegmentWriter
 from app.serving.answer import CandidateAnswer
+from app.serving.caller import Caller, open_grant
 from app.serving.follower import Followed
 from app.serving.predictor import Predictor
 from app.serving.routing import Route
@@ -52,7 +53,9 @@ class Harness:
     def ask(self, num_rows: int, override: str | None = None) -> Any:
         rows = [{"id": f"k{i}", "shop": "abc", "price": float(i)} for i in range(num_rows)]
         body = json.dumps({"entities": rows, "at": AT.isoformat(), "request_id": "r"}).encode()
-        return self.predictor.prepare(body, override, self.followed)
+        caller = Caller(open_grant("tester"), "given by the transport")
+        request = self.predictor.parse(body, caller, self.followed)
+        return self.predictor.begin(request, caller, override, self.followed)
 
     def log(self) -> list[dict[str, Any]]:
         (path,) = self.folder.glob("*.jsonl")
