@@ -73,3 +73,6 @@ LIVE = replace(
         metrics=(replace(PROJECT.rollout.metrics[0], interval_s=1.0, inconclusive_limit=50),),
     ),
 )
+
+# The same shop with a model that takes nulls, so that whatever is asked has an answer.
+ROBUST = replace(PROJECT, model=replace(MODEL, factory="sklearn.ensemble:HistGradientBoostingClassifier"))

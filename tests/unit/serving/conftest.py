@@ -12,10 +12,11 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import BaseEstimator
 
 from app.features.store import FeatureStore
 from app.foundation.access import TokenRegistry
+from app.foundation.import_path import resolve
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.models.artefact import Inputs
@@ -26,6 +27,7 @@ from app.serving.gate import Gate
 from app.serving.routing import RoutingTable
 from app.serving.service import ModelService
 from app.settings import Settings, load_settings
+from app.spec import SklearnModel
 from tests.cluster.serving_project import START
 
 REF = "tests.cluster.serving_project:PROJECT"
@@ -67,10 +69,10 @@ class CountingMetrics:
         return 0.0
 
 
-def save_version(settings: Settings, version: str) -> None:
-    """A logistic regression on price and stock."""
+def save_version(settings: Settings, version: str, estimator: BaseEstimator) -> None:
+    """A model on price and stock."""
     rows = np.random.default_rng(int(version)).normal(size=(200, 2))
-    estimator = LogisticRegression().fit(rows, rows.sum(axis=1) > 0)
+    estimator.fit(rows, rows.sum(axis=1) > 0)
     save_estimator(settings.artefacts / "shop" / version, estimator, "binary", Inputs(("price", "stock"), ()), {}, {})
 
 
@@ -110,8 +112,10 @@ def open_replica(home: Path, ref: str = REF, **change: Any) -> Replica:
     """A replica of the shop with version 1 as champion, in a home of its own."""
     environment = {"MILLRACE_HOME": str(home), **change}
     settings = load_settings(environment, in_job=False)
-    save_version(settings, "1")
-    store = FeatureStore(load_project(ref), settings)
+    project = load_project(ref)
+    assert isinstance(project.model, SklearnModel)
+    save_version(settings, "1", resolve(project.model.factory)())
+    store = FeatureStore(project, settings)
     store.apply()
     rows = [{"shop": f"s{i}", "stock": float(i), "at": START} for i in range(5)]
     store.push("stock_now", rows, to="online")
