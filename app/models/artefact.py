@@ -98,7 +98,7 @@ class ServableModel:
         if self.kind == "torch":
             self._transform = Transform.load(folder)
             self._row_transform = RowTransform(self._transform)
-            self._session = _onnx_session(folder / ONNX)
+            self._session = onnx_session(folder / ONNX)
             self._wanted = frozenset(i.name for i in self._session.get_inputs())
             self._target = Target(**self.metadata["target"])
         else:
@@ -178,7 +178,8 @@ def run_onnx(session: onnxruntime.InferenceSession, numeric: np.ndarray, codes: 
     return np.asarray(session.run(None, {k: v for k, v in given.items() if k in wanted})[0])
 
 
-def _onnx_session(path: Path) -> onnxruntime.InferenceSession:
+def onnx_session(path: Path) -> onnxruntime.InferenceSession:
+    """An exported network on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # replicas scale, not threads
     options.log_severity_level = 3

@@ -1,8 +1,9 @@
 """The one transform of training and serving: fitted on training rows only, stored as JSON, applied by the same code.
 
 Numbers are standardised and clipped; a null becomes 0 with a flag of its own where training had nulls. Categories
-become codes by falling frequency; 0 stands for unknown, rare and null. Legend: B = rows, F = numeric outputs,
-C = categories.
+become codes by falling frequency; 0 stands for unknown, rare and null. Beside them a transform knows where nearly all
+training rows lay and the edges of bins with about equally many of them: a network may encode numbers by these. Legend:
+B = rows, F = numeric outputs, C = categories.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from app.errors import MissingColumnError, SchemaMismatchError
+from app.models.row_sample import RowSample
 
 CLIP = 6.0  # standard deviations; keeps one absurd value from ruling a score
+TAIL = 0.02  # share of the training rows beyond each bound of a number
+NUM_BINS = 16
 MIN_COUNT = 20  # rarer categories share code 0
 FILE = "transform.json"
 
@@ -29,6 +34,7 @@ class ColumnStatistics:
     """What a transform is fitted from; those of parts of the rows add up to those of all.
 
     `count`, `mean`, `squares` [F]: numbers that are not null, their mean, and the sum of squared distances from it.
+    `smallest`, `largest` [F]: their range (infinities where all are null). `sample`: what quantiles are read from.
     `counts`: how often each category occurs, for each categorical column.
     """
 
@@ -38,6 +44,9 @@ class ColumnStatistics:
     count: npt.NDArray[np.int64]
     mean: npt.NDArray[np.float64]
     squares: npt.NDArray[np.float64]
+    smallest: npt.NDArray[np.float64]
+    largest: npt.NDArray[np.float64]
+    sample: RowSample
     counts: tuple[Counter[str], ...]
 
     @classmethod
@@ -48,8 +57,19 @@ class ColumnStatistics:
         count = (~missing).sum(axis=0)
         mean = np.where(missing, 0.0, values).sum(axis=0) / np.maximum(count, 1)
         squares = (np.where(missing, 0.0, values - mean) ** 2).sum(axis=0)
-        counts = tuple(Counter(category_text(frame[name]).dropna().tolist()) for name in categorical)
-        return cls(tuple(numeric), tuple(categorical), len(frame), count, mean, squares, counts)
+        texts = [category_text(frame[name]) for name in categorical]
+        return cls(
+            tuple(numeric),
+            tuple(categorical),
+            len(frame),
+            count,
+            mean,
+            squares,
+            np.where(missing, np.inf, values).min(axis=0, initial=np.inf),
+            np.where(missing, -np.inf, values).max(axis=0, initial=-np.inf),
+            RowSample.of(values, texts),
+            tuple(Counter(text.dropna().tolist()) for text in texts),
+        )
 
     def __add__(self, other: ColumnStatistics) -> ColumnStatistics:
         """Statistics of both parts together. Source: Chan, Golub, LeVeque (1983), the pairwise update of a variance."""
@@ -63,18 +83,27 @@ class ColumnStatistics:
             count,
             self.mean + apart * share,
             self.squares + other.squares + apart**2 * self.count * share,
+            np.minimum(self.smallest, other.smallest),
+            np.maximum(self.largest, other.largest),
+            self.sample + other.sample,
             tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)),
         )
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Fitted state. `flagged`: numeric columns whose nulls get an input of their own."""
+    """Fitted state. `flagged`: numeric columns whose nulls get an input of their own.
+
+    `bounds`: what all but `TAIL` of the training rows had at either end; `edges`: of each number's bins, rising, both
+    ends included. Both in standard deviations from the mean, within `CLIP`.
+    """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    bounds: tuple[tuple[float, ...], ...]
+    edges: tuple[tuple[float, ...], ...]
     flagged: tuple[str, ...]
     vocabularies: tuple[tuple[str, ...], ...]
 
@@ -88,12 +117,16 @@ class Transform:
         """The transform of the rows that were counted, wherever and in however many parts."""
         count = np.maximum(rows.count, 1)
         variance = rows.squares / count
+        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+        bins = [_bins(rows, i, scale[i]) for i in range(len(rows.numeric))]
         at_least = min(MIN_COUNT, max(1, rows.num_rows // 100))
         return cls(
             rows.numeric,
             rows.categorical,
             tuple(map(float, rows.mean)),
-            tuple(map(float, np.where(variance > 0, np.sqrt(variance), 1.0))),
+            tuple(map(float, scale)),
+            tuple(bounds for bounds, _ in bins),
+            tuple(edges for _, edges in bins),
             tuple(name for name, count in zip(rows.numeric, rows.count, strict=True) if count < rows.num_rows),
             tuple(
                 tuple(by_frequency(pd.Series({k: v for k, v in counts.items() if v >= at_least}, dtype=np.int64)))
@@ -143,8 +176,23 @@ class Transform:
     def load(cls, folder: Path) -> Transform:
         """Reads what `save` wrote."""
         kept = json.loads((folder / FILE).read_text())
-        vocabularies = tuple(tuple(v) for v in kept.pop("vocabularies"))
-        return cls(**{name: tuple(values) for name, values in kept.items()}, vocabularies=vocabularies)
+        nested = ("bounds", "edges", "vocabularies")
+        values: dict[str, Any] = {k: tuple(map(tuple, v)) if k in nested else tuple(v) for k, v in kept.items()}
+        return cls(**values)
+
+
+def _bins(rows: ColumnStatistics, column: int, scale: float) -> tuple[tuple[float, float], tuple[float, ...]]:
+    """Bounds and bin edges of a numeric column, scaled. A column that nearly always has one value keeps its range."""
+    if not rows.count[column]:
+        return (0.0, 0.0), (0.0,)
+    smallest, largest = rows.smallest[column], rows.largest[column]
+    low, high = rows.sample.quantiles(column, np.array([TAIL, 1 - TAIL]))
+    if low == high:
+        low, high = smallest, largest
+    inner = rows.sample.quantiles(column, np.arange(1, NUM_BINS) / NUM_BINS)
+    found = (np.array([low, high, smallest, *inner, largest]) - rows.mean[column]) / scale
+    low, high, *edges = np.clip(found, -CLIP, CLIP)
+    return (float(low), float(high)), tuple(map(float, np.unique(edges)))
 
 
 def numeric_matrix(frame: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -18,12 +18,12 @@ from app.spec import (
 MODEL = TorchModel(
     name="arrival_mlp",
     service=ARRIVAL_FEATURES,
-    factory="app.models.tabular:residual_mlp",
+    factory="app.models.tabular_ensemble:tabular_ensemble",
     categorical=("carrier", "origin", "dest", "hour", "weekday", "manufacturer"),
-    hyperparameters={"width": 64, "depth": 2, "dropout": 0.2},
+    hyperparameters={"width": 64, "depth": 2, "dropout": 0.2, "num_members": 4},
     epochs=4,
-    batch_size=2_048,
-    learning_rate=1e-3,
+    batch_size=1_024,
+    learning_rate=4e-3,
     weight_decay=1e-4,
     num_workers=2,
     zero_stage=1,
@@ -39,7 +39,7 @@ BASELINE = SklearnModel(
 
 SEARCH = SearchSpace(
     parameters={
-        "learning_rate": (5e-4, 3e-3, "loguniform"),
+        "learning_rate": (2e-3, 6e-3, "loguniform"),
         "dropout": (0.1, 0.2, 0.3),
     },
     num_trials=4,

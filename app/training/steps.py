@@ -19,8 +19,13 @@ WARM_UP = 0.05  # share of the steps over which the learning rate rises
 
 
 def loss_function(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean loss of outputs [B] against labels [B]."""
-    return nn.functional.binary_cross_entropy_with_logits if task == "binary" else nn.functional.mse_loss
+    """Mean loss of outputs [B] against labels [B]; of an ensemble's outputs [B, K], each member's own."""
+    of_one = nn.functional.binary_cross_entropy_with_logits if task == "binary" else nn.functional.mse_loss
+
+    def loss_of(outputs: Tensor, label: Tensor) -> Tensor:
+        return of_one(outputs, label if outputs.dim() == 1 else label[:, None].expand_as(outputs))
+
+    return loss_of
 
 
 def learning_rate(step: int, num_steps: int, peak: float) -> float:

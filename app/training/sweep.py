@@ -153,7 +153,7 @@ def _torch_scores(
 ) -> np.ndarray:
     transform = Transform.fit(past, inputs.numeric, inputs.categorical)
     torch.manual_seed(model.seed)
-    signature = Signature(transform.num_numeric, transform.cardinalities, task)
+    signature = Signature.of(transform, task)
     module = resolve(model.factory)(signature, **model.hyperparameters)
     target = target_of(past, task)
     train_in_process(module, to_arrays(transform, past, target), model, task, epochs, model.seed)

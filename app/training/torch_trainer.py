@@ -48,7 +48,7 @@ def train_torch(
     transform = Transform.fit(rows.frame, inputs.numeric, inputs.categorical)
     target = target_of(rows.frame, task)
     arrays = to_arrays(transform, rows.frame, target)
-    signature = Signature(transform.num_numeric, transform.cardinalities, task)
+    signature = Signature.of(transform, task)
     use_gpu = _cluster("GPU") >= model.num_workers
     _check_schedulable(model)
     num_rows = len(arrays.label)

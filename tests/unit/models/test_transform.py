@@ -29,6 +29,9 @@ def test_parts_add_up_to_the_whole(rows: list[tuple[object, ...]], cuts: list[in
     )
     assert summed.vocabularies == whole.vocabularies
     assert summed.flagged == whole.flagged
+    for mine, theirs in zip(summed.edges, whole.edges, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(summed.bounds, whole.bounds, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(summed.mean, whole.mean, rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(np.square(summed.scale), np.square(whole.scale), rtol=1e-6, atol=1e-3)
 
@@ -40,3 +43,13 @@ def test_it_standardises_flags_nulls_and_counts_categories() -> None:
     assert transform.flagged == ("x",) and transform.vocabularies == (("a", "b"),)
     numeric, codes = transform.apply(frame)
     assert numeric[2].tolist() == [0.0, 1.0] and codes[:, 0].tolist() == [2, 1, 1, 0]
+
+
+def test_edges_cut_a_column_into_bins_of_equally_many_rows_and_bounds_leave_the_tails_out() -> None:
+    frame = pd.DataFrame({"x": np.arange(1_600.0), "rare": [0.0] * 1_590 + [1.0] * 10, "none": [None] * 1_600})
+    transform = Transform.fit(frame, ["x", "rare", "none"], [])
+    edges = np.array(transform.edges[0]) * transform.scale[0] + transform.mean[0]
+    np.testing.assert_allclose(edges, [0, *range(99, 1_599, 100), 1_599])
+    np.testing.assert_allclose(np.array(transform.bounds[0]) * transform.scale[0] + transform.mean[0], [31, 1_567])
+    assert len(transform.edges[1]) == 2 and transform.bounds[1][1] == 6.0, "one value alone: the range, within CLIP"
+    assert transform.edges[2] == (0.0,)
