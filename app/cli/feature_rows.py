@@ -132,6 +132,12 @@ def sweep(
 
 
 @rows.command()
+def maintain(project: ProjectOption = FLIGHTS) -> None:
+    """Forgets snapshots that nothing refers to any more, of all tables of the store; no row is lost."""
+    console.print(f"{FeatureStore.open(project).forget_snapshots()} snapshots forgotten")
+
+
+@rows.command()
 def quarantine(
     source: Annotated[str, typer.Argument(help="a source's name (default: all)")] = "", project: ProjectOption = FLIGHTS
 ) -> None:

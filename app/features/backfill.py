@@ -23,6 +23,7 @@ from app.features.coverage import Covered, Stretch, decide_backfill
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
 from app.features.raw_tables import CREATED
+from app.features.retention import Maintenance
 from app.features.sources import original_errors, raw_schema
 from app.features.view_tables import ensure_view_table, view_table
 from app.foundation.lake import Lake
@@ -89,8 +90,11 @@ class Backfill:
         results: dict[str, MaterializeResult] = {}
         for group in by_source.values():
             results.update(self._source(group, start, end, run_id, note or (lambda _: None)))
-        for result in results.values():
-            self._remember(result, run_id)
+        maintenance = Maintenance(self._project, self._lake)
+        for view, version in views:
+            self._remember(results[view.name], run_id)
+            if results[view.name].snapshot_id is not None:
+                maintenance.of_view(view, version)
         return [results[view.name] for view, _ in views]
 
     def materialize_incremental(

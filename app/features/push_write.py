@@ -15,6 +15,7 @@ from app.features.online_read import online_table
 from app.features.push import PushResult, Rows, checked, online_batch, stamped_view_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
 from app.features.references import ViewRead
+from app.features.retention import Maintenance
 from app.features.view_rows import source_frame
 from app.features.view_tables import ensure_view_table
 from app.foundation.lake import Lake
@@ -63,4 +64,5 @@ def write_pushed(
         for (view, version), table in zip(views, computed, strict=True):
             offline = ensure_view_table(lake, project, view, version)
             lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
+            Maintenance(project, lake).of_view(view, version)
     return result

@@ -35,6 +35,7 @@ from app.features.push_write import Target, write_pushed
 from app.features.quarantine import read_quarantine
 from app.features.raw_tables import IngestResult
 from app.features.references import ReadPlan, plan_read
+from app.features.retention import Maintenance
 from app.features.spine import open_spine
 from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_tables import view_table
@@ -117,7 +118,12 @@ class FeatureStore(GovernedDefinitions):
         run_id = run_id or uuid4().hex
         for source in self.project.sources:
             require_ingest(self._access, source)
-        return [ingest(source, self.project.name, self.lake, run_id) for source in self.project.sources]
+        done = [ingest(source, self.project.name, self.lake, run_id) for source in self.project.sources]
+        views, maintenance = self._all_versions(), Maintenance(self.project.name, self.lake)
+        for source, result in zip(self.project.sources, done, strict=True):
+            if result.new_rows:
+                maintenance.of_source(source, views)
+        return done
 
     def materialize(
         self, start: datetime, end: datetime, views: Sequence[str] | None = None, run_id: str | None = None,
@@ -178,6 +184,17 @@ class FeatureStore(GovernedDefinitions):
         """
         self._access.require("materialize", f"project {self.project.name!r}")
         return [self.lake.sweep_orphans(table, older_than) for table in self.lake.tables(self.project.name)]
+
+    def forget_snapshots(self) -> int:
+        """Forgets snapshots that nothing refers to any more, of all tables of the store, and gives their number.
+
+        No row is lost, and what a training set was made of stays. Ingest, backfill and push do it by themselves.
+
+        Raises:
+            AccessDeniedError: the principal may not materialise everything.
+        """
+        self._access.require("materialize", f"project {self.project.name!r}")
+        return Maintenance(self.project.name, self.lake).of_all(self.project.sources, self._all_versions())
 
     def get_historical_features(
         self, entity_df: Any, features: Features, full_feature_names: bool = False, as_of: datetime | None = None,
@@ -315,6 +332,11 @@ class FeatureStore(GovernedDefinitions):
     def _chosen(self, views: Sequence[str] | None) -> list[tuple[FeatureView, int]]:
         names = [v.name for v in self.project.views] if views is None else views
         return [self._stored(name) for name in names]
+
+    def _all_versions(self) -> list[tuple[FeatureView, int]]:
+        """Every registered version of the project's views."""
+        names = [v.name for v in self.project.views if isinstance(v, FeatureView)]
+        return [self._registry.view(name, v.version) for name in names for v in self._registry.versions("view", name)]
 
     def _stored(self, reference: str) -> tuple[FeatureView, int]:
         """The stored view and version that `view` or `view@v2` names."""

@@ -47,7 +47,8 @@ def training_set(
 ) -> TrainingSet:
     """Cases asked in `[start, end)` whose label was available by `available_by` (default: ever).
 
-    `pinned`: the manifest of an earlier training set, whose snapshots of cases, labels and views are read again.
+    `pinned`: the manifest of an earlier training set, whose snapshots of cases, labels and views are read again. What a
+    training set was made of is tagged, so that it is never forgotten.
 
     Raises:
         UnknownNameError: cases, labels or views that were not ingested or materialised.
@@ -76,6 +77,10 @@ def training_set(
         "available_by": None if available_by is None else available_by.isoformat(),
         "cases_rows": cases.height, "rows": table.num_rows, "row_hash": content_hash([table]),
     }
+    if pinned is None:  # else they are tagged already
+        for part in (manifest["cases"], manifest["labels"], *found.manifest["views"].values()):
+            if part["snapshot_id"] is not None:
+                lake.pin(part["table"], part["snapshot_id"])
     categorical = tuple(name for name in project.model.categorical if name in names)
     return TrainingSet(to_plain_pandas(table), names, categorical, manifest)
 

@@ -12,14 +12,18 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from app.foundation.lake import Retention
+from app.foundation.lake.expiry import Needed
+from app.foundation.lake.staging import Commit
 from app.predictionlog.segment import SUFFIX, Kind, read_lines, segment_folder
 from app.predictionlog.tables import SCHEMAS, rows_of, table_name
 from app.settings import Settings
@@ -27,6 +31,7 @@ from app.settings import Settings
 BATCH_PROPERTY = "millrace.segments.batch"
 OFFSETS_PROPERTY = "millrace.segments.offsets"
 MAX_BATCH_BYTES = 32 * 1024 * 1024
+RETENTION = Retention(num_newest=50, younger_than=timedelta(hours=1), at_least=50)  # a commit every few seconds
 
 
 class Tables(Protocol):
@@ -37,6 +42,8 @@ class Tables(Protocol):
     def append(self, identifier: str, data: pa.Table, properties: dict[str, str]) -> int | None: ...
 
     def find_commit(self, identifier: str, key: str, value: str) -> int | None: ...
+
+    def expire_snapshots(self, identifier: str, retention: Retention, needed: Needed) -> int: ...
 
 
 @dataclass
@@ -54,6 +61,16 @@ class Cursor:
     @property
     def batch_id(self) -> str:
         return f"{self.shipper_id}-{self.batch}"
+
+
+def last_batches(commits: Sequence[Commit]) -> set[int]:
+    """Each shipper's newest commit, by which it knows after a crash whether its batch is there."""
+    last = {
+        c.properties[BATCH_PROPERTY].rpartition("-")[0]: c.snapshot_id
+        for c in sorted(commits, key=lambda c: c.sequence_number)
+        if BATCH_PROPERTY in c.properties
+    }
+    return set(last.values())
 
 
 class Shipper:
@@ -87,6 +104,8 @@ class Shipper:
             num_rows = self._finish(cursor) if cursor.pending is not None else 0
             while self._plan(cursor, ends):
                 num_rows += self._finish(cursor)
+            if num_rows:
+                self._lake.expire_snapshots(self._table, RETENTION, last_batches)
             return num_rows
 
     def unshipped_bytes(self) -> int:

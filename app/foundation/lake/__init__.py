@@ -2,6 +2,9 @@
 
 from app.foundation.lake.bucket_scan import BucketScan
 from app.foundation.lake.buckets import BUCKETED_TYPES, NOBODY, Buckets, bucket_numbers, split_by_bucket
+from app.foundation.lake.expiry import Retention
 from app.foundation.lake.lake import Lake
 
-__all__ = ["BUCKETED_TYPES", "NOBODY", "BucketScan", "Buckets", "Lake", "bucket_numbers", "split_by_bucket"]
+__all__ = [
+    "BUCKETED_TYPES", "NOBODY", "BucketScan", "Buckets", "Lake", "Retention", "bucket_numbers", "split_by_bucket",
+]

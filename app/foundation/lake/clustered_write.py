@@ -74,7 +74,7 @@ def write_dataset(
 
 def commit(table: Table, files: Sequence[DataFile], properties: dict[str, str]) -> int:
     """Adds written files to the table in one snapshot and gives its id."""
-    with table.transaction() as transaction, transaction.update_snapshot(properties).fast_append() as added:
+    with table.transaction() as transaction, transaction.update_snapshot(properties).merge_append() as added:
         for file in files:
             added.append_data_file(file)
         snapshot_id = added.snapshot_id

@@ -43,6 +43,7 @@ from app.foundation.lake.bucket_scan import BucketScan, scan_of
 from app.foundation.lake.buckets import Buckets
 from app.foundation.lake.catalog import open_catalog
 from app.foundation.lake.clustered_write import commit, write_dataset, write_table
+from app.foundation.lake.expiry import Needed, Retention, expire_snapshots
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult, sweep_orphans
 from app.foundation.lake.staging import Commit, StagedRows, Wanted, commit_staged, commits, stage_rows
 from app.foundation.lake.table_schema import add_columns, conform, kept_schema, require_columns
@@ -61,6 +62,8 @@ LOCK_TIMEOUT_S = 30  # how long a commit waits for another process's hold of a S
 TABLE_PROPERTIES = {
     "commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000",  # 4 retries are too few
     "write.parquet.row-group-limit": "262144",  # rows; what a reader can skip by its times
+    "commit.manifest-merge.enabled": "true", "commit.manifest.min-count-to-merge": "50",  # else one for each commit
+    "write.metadata.delete-after-commit.enabled": "true",  # else each commit leaves a copy of all metadata
 }
 
 
@@ -200,6 +203,12 @@ class Lake:
         """
         return sweep_orphans(partial(self._load, identifier), identifier, older_than, now)
 
+    def expire_snapshots(
+        self, identifier: str, retention: Retention, needed: Needed = lambda _: (), now: datetime | None = None
+    ) -> int:
+        """Forgets old snapshots that are not tagged and not `needed`, and gives their number. No row is lost."""
+        return expire_snapshots(partial(self._load, identifier), retention, needed, now)
+
     def tables(self, namespace: str) -> list[str]:
         """Identifiers of the tables of a namespace, none when it is not there."""
         try:
@@ -323,6 +332,15 @@ class Lake:
         table = self._load(identifier)
         _existing_snapshot(table, identifier, snapshot_id)
         table.manage_snapshots().create_tag(snapshot_id, name).commit()
+
+    def pin(self, identifier: str, snapshot_id: int) -> None:
+        """Tags a snapshot under a name of its own, once, so that what was read of it can be read again.
+
+        Raises:
+            UnknownNameError: no such table or snapshot.
+        """
+        if f"pinned-{snapshot_id}" not in self._load(identifier).refs():
+            self.tag(identifier, snapshot_id, f"pinned-{snapshot_id}")
 
     def _append_dataset(
         self, identifier: str, data: ray.data.Dataset, schema: pa.Schema, properties: dict[str, str]

@@ -102,7 +102,7 @@ def commit_staged(
         try:
             with (
                 table.transaction() as transaction,
-                transaction.update_snapshot(snapshot_properties=properties).fast_append() as append,
+                transaction.update_snapshot(snapshot_properties=properties).merge_append() as append,
             ):
                 for file in files:
                     append.append_data_file(file)

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from app.foundation.lake import Retention
+from app.foundation.lake.expiry import Needed
+from app.foundation.lake.staging import Commit
 from app.predictionlog.segment import SegmentWriter, segment_folder
 from app.predictionlog.shipper import Shipper
 from app.settings import Settings, load_settings
@@ -46,6 +49,12 @@ class FakeLake:
 
     def find_commit(self, identifier: str, key: str, value: str) -> int | None:
         return next((i for i, commit in enumerate(self.commits) if commit.get(key) == value), None)
+
+    def expire_snapshots(self, identifier: str, retention: Retention, needed: Needed) -> int:
+        """Forgets all that may ever be forgotten."""
+        kept = needed([Commit(i, i, properties) for i, properties in enumerate(self.commits)])
+        self.commits = [commit for i, commit in enumerate(self.commits) if i in kept]
+        return 0
 
 
 def record(request: int, num_rows: int = 2) -> dict[str, object]:
