@@ -21,11 +21,11 @@ from app.features.backfill_commit import ChunkCommit, Written, view_coverage
 from app.features.backfill_stage import StageViews
 from app.features.coverage import Covered, Stretch, decide_backfill
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
-from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
-from app.features.raw_tables import CREATED
+from app.features.raw_snapshot import BEGINNING, INLINE_ROWS, RawSnapshot, raw_snapshot
+from app.features.raw_tables import CREATED, pushed_moments
 from app.features.retention import Maintenance
 from app.features.sources import original_errors, raw_schema
-from app.features.view_tables import ensure_view_table, view_table
+from app.features.view_tables import ensure_view_table, mark_replaced, view_table
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import StagedRows
 from app.foundation.lineage import provenance
@@ -34,7 +34,6 @@ from app.foundation.state import models as m
 from app.spec.features import FeatureView
 
 CHUNK_ROWS = 4_000_000  # raw rows of one commit: what a kill costs at most, and what bounds the workers' memory
-INLINE_ROWS = 1_000_000  # fewer are computed in this process, where starting Ray tasks would take longer
 VersionedView = tuple[FeatureView, int]
 Note = Callable[[str], None]
 
@@ -125,6 +124,10 @@ class Backfill:
         if raw is None:
             return found
         created = datetime.now(UTC)  # one for all chunks: of two versions of a raw row the newer wins, wherever it lies
+        corrected = raw.corrected(self._lake)
+        if len(corrected):
+            for view, version in views:
+                mark_replaced(self._lake, view_table(self._project, view.name, version))
         started_s = time.monotonic()
         rows = 0
         while work := self._missing(views, start, end, raw):
@@ -132,7 +135,11 @@ class Backfill:
                 for chunk, num_rows in raw.chunks(self._lake, stretch, CHUNK_ROWS):
                     commits = [ChunkCommit(self._lake, self._project, raw, chunk, *pair) for pair in group]
                     already = {c.view.name: raw.refused_before(c.refused) for c in commits}
-                    stage = StageViews(self._lake, self._project, tuple(group), created, already)
+                    pushed = {
+                        view.name: pushed_moments(self._lake.commits(view_table(self._project, view.name, version)))
+                        for view, version in group
+                    }
+                    stage = StageViews(self._lake, self._project, tuple(group), created, already, corrected, pushed)
                     staged = self._stage(stage, raw, chunk, num_rows)
                     for commit in commits:
                         marks = {"run_id": run_id, CREATED: created.isoformat(), "code_commit": self._code_commit}

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import ray.data
@@ -15,10 +16,10 @@ import ray.data
 from app.features.arrow_types import TIMESTAMP
 from app.features.expectations import check
 from app.features.quarantine import quarantine_rows, quarantine_table
-from app.features.raw_snapshot import RefusedBefore
+from app.features.raw_snapshot import RefusedBefore, key_hashes
 from app.features.raw_tables import CREATED
 from app.features.view_rows import source_frame, view_rows
-from app.features.view_tables import view_table
+from app.features.view_tables import tombstones, view_table
 from app.features.window_rows import all_distinct
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import StagedRows
@@ -33,7 +34,9 @@ class StageViews:
 
     `views` with their versions all read that source. Every version of a corrected raw row is used, since each counts
     from the moment it was available; so it makes no difference in which block, chunk or backfill a version is.
-    `refused_before`: by view, what need not go to the quarantine again.
+    `refused_before`: by view, what need not go to the quarantine again. `corrected`: hashes of the row keys that have
+    several versions: where the transform drops one, a tombstone says so. `pushed`: by view, when rows were created that
+    a push has brought to its table itself.
     """
 
     lake: Lake
@@ -41,6 +44,8 @@ class StageViews:
     views: tuple[tuple[FeatureView, int], ...]
     created: datetime
     refused_before: Mapping[str, Sequence[RefusedBefore]] = field(default_factory=dict)
+    corrected: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
+    pushed: Mapping[str, frozenset[datetime]] = field(default_factory=dict)
 
     def __call__(self, raw: pa.Table, num_threads: int = 1) -> list[tuple[str, StagedRows]]:
         """Staged files, each with the name of the view whose rows they are.
@@ -66,8 +71,13 @@ class StageViews:
         source = self.views[0][0].source
         frame = source_frame(source, raw)
         results = []
+        versions = self._versions_of_several(raw)
         for view, version in self.views:
-            passed, failed = check(view_rows(view, raw, frame, distinct=True), view.expectations)
+            computed = view_rows(view, raw, frame, distinct=True)
+            gone = tombstones(view, versions, computed) if versions.num_rows else computed.slice(0, 0)
+            pushed = self.pushed.get(view.name, frozenset())
+            passed, failed = check(_not_created_at(computed, pushed), view.expectations)
+            passed = pa.concat_tables([passed, _not_created_at(gone, pushed)])
             rows = passed.append_column(CREATED, pa.repeat(pa.scalar(self.created, TIMESTAMP), passed.num_rows))
             results.append(((view.name, view_table(self.project, view.name, version)), rows))
             failed = _not_before(failed, self.refused_before.get(view.name, ()))
@@ -75,6 +85,14 @@ class StageViews:
                 refused = quarantine_rows(failed, source.name, self.created, view.name)
                 results.append(((view.name, quarantine_table(self.project)), refused))
         return results
+
+    def _versions_of_several(self, raw: pa.Table) -> pa.Table:
+        """The raw rows that may be corrections, or corrected."""
+        if not len(self.corrected):
+            return raw.slice(0, 0)
+        hashes = key_hashes(pl.Series(raw["row_key"])).to_numpy()
+        at = np.minimum(np.searchsorted(self.corrected, hashes), len(self.corrected) - 1)
+        return raw.filter(pa.array(self.corrected[at] == hashes))
 
     def in_workers(self, raw: ray.data.Dataset) -> list[tuple[str, StagedRows]]:
         """The same in Ray's workers, a block at a time; only the files' names and statistics come back."""
@@ -93,6 +111,14 @@ def _not_before(failed: pa.Table, before: Sequence[RefusedBefore]) -> pa.Table:
         inside = (pl.col("available_timestamp") > b.start) & (pl.col("available_timestamp") <= b.end)
         rows = rows.filter(~(inside & pl.col("source_created_timestamp").is_in(list(b.created))))
     return failed if rows.height == failed.num_rows else rows.to_arrow().cast(failed.schema)
+
+
+def _not_created_at(rows: pa.Table, moments: frozenset[datetime]) -> pa.Table:
+    """Rows without those of raw rows that were created at some moments."""
+    if not moments:
+        return rows
+    created = pl.Series(rows["source_created_timestamp"])
+    return rows.filter((~created.is_in(list(moments))).to_arrow())
 
 
 def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -> Sequence[StagedRows]:

@@ -10,11 +10,12 @@ import polars as pl
 import pyarrow as pa
 import ray.data
 
-from app.features.arrow_types import arrow_schema, conform
+from app.features.arrow_types import arrow_schema
 from app.features.content_hash import content_hash, row_hashes
 from app.features.cursors import cursor_reader
 from app.features.expectations import check
 from app.features.incremental_ingest import ingest_new
+from app.features.known_rows import known_hashes, newest_rows, unknown_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
 from app.features.raw_tables import CREATED, IngestResult, raw_rows, raw_table, row_expectations
 from app.features.sources import map_settled, original_errors, raw_schema, settle, source_dataset
@@ -92,23 +93,6 @@ def refused_hashes(lake: Lake, project: str, source: Source) -> np.ndarray:
     return np.sort(row_hashes(refused.filter(refused["view"].is_null()).select(["row"])))
 
 
-def known_hashes(lake: Lake, table: str, source: Source) -> np.ndarray:
-    """Sorted hashes of the newest row of each identity that the raw table has; read a column set at a time."""
-    if not lake.exists(table) or lake.current_snapshot_id(table) is None:
-        return np.zeros(0, np.uint64)
-    rows = newest_rows(pl.DataFrame(lake.read(table)))
-    return np.sort(row_hashes(conform(rows.to_arrow(), source.fields, f"table {table}")))
-
-
-def unknown_rows(rows: pa.Table, known: np.ndarray, content: pa.Table | None = None) -> pa.Table:
-    """Rows whose content (default: all their columns) is not among the known ones."""
-    if len(known) == 0 or rows.num_rows == 0:
-        return rows
-    hashes = row_hashes(rows if content is None else content)
-    at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return rows.filter(pa.array(known[at] != hashes))
-
-
 def read_source(lake: Lake, project_name: str, source: Source) -> pl.DataFrame:
     """Declared columns of a source's raw table, the row written last of each key.
 
@@ -117,13 +101,6 @@ def read_source(lake: Lake, project_name: str, source: Source) -> pl.DataFrame:
     """
     rows = newest_rows(pl.DataFrame(lake.read(raw_table(project_name, source))))
     return rows.select(f.name for f in source.fields)
-
-
-def newest_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """The row written last of each row key."""
-    if not rows["row_key"].is_duplicated().any():
-        return rows
-    return rows.sort(CREATED, maintain_order=True).unique("row_key", keep="last", maintain_order=True)
 
 
 def _tables(settled: pa.Table | ray.data.Dataset) -> Iterator[pa.Table]:

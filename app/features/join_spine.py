@@ -47,7 +47,7 @@ def join_table(
 
     def joined(view: ViewScan, buckets: list[int] | None, keys: pl.DataFrame) -> Columns:
         read = view.read
-        found = join_view(read.view, read.features, times, keys, view.rows(buckets, keys))
+        found = join_view(read.view, read.features, times, keys, view.rows(buckets, keys), view.replaced)
         return {(read.label, f.name): found[f.name].to_arrow().cast(f.type) for f in arrow_schema(read.features)}
 
     with ThreadPoolExecutor(pl.thread_pool_size()) as threads:  # views share nothing, and numpy lets go of the lock

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from app.features.point_in_time import AVAILABLE, as_of_join, floor_us
+from app.features.point_in_time import AVAILABLE, as_of_join, floor_us, picked
+from app.features.replaced_rows import living_winners
 from app.features.window_layout import WindowLayout
 from app.features.window_rows import all_distinct, resolve, window_rows
 from app.features.window_sums import order_free_windows
@@ -21,7 +22,8 @@ WINDOW_TYPES: dict[str, pl.DataType] = {"int64": pl.Int64(), "float64": pl.Float
 
 
 def join_view(
-    view: FeatureView, features: Sequence[Field], times: pl.Series, spine_keys: pl.DataFrame, rows: pl.DataFrame
+    view: FeatureView, features: Sequence[Field], times: pl.Series, spine_keys: pl.DataFrame, rows: pl.DataFrame,
+    replaced: bool = False,
 ) -> pl.DataFrame:
     """The asked features of a view for each spine row, in the spine's order.
 
@@ -31,8 +33,12 @@ def join_view(
         times: moments of the spine, UTC; a null moment has no features.
         spine_keys: the view's join keys for each spine row, in their declared types.
         rows: rows of the view's table.
+        replaced: whether some may be later versions of others; windows see that for themselves.
     """
     names = [f.name for f in features]
+    if not view.aggregations and replaced:
+        ranked, winners = living_winners(times, spine_keys, rows, view.join_keys)
+        return picked(ranked, winners, times, names, view.ttl)
     if not view.aggregations:
         return as_of_join(times, spine_keys, rows, view.join_keys, names, view.ttl)
     if all_distinct(rows["row_key"]):

@@ -20,7 +20,8 @@ import polars as pl
 EVENT, AVAILABLE, CREATED = "event_timestamp", "available_timestamp", "created_timestamp"
 TIE_BREAKERS = (CREATED, "source_created_timestamp", "row_key")
 LONGEST_TTL = timedelta(days=3_700_000)  # longer than all time a timestamp can hold, short enough to be added to one
-_RANK, _VISIBLE, _WINNER, _TIME, _ROW = "__rank", "__visible", "__winner", "__time", "__row"
+RANK, VISIBLE, WINNER, DIED = "__rank", "__visible", "__winner", "__died"
+_TIME, _ROW = "__time", "__row"
 
 
 def as_of_join(
@@ -46,7 +47,13 @@ def as_of_join(
         The columns `features`, one row for each spine row, in its order.
     """
     ranked = ranked_rows(rows, keys)
-    winners = winning_rows(times, spine_keys, ranked, keys)
+    return picked(ranked, winning_rows(times, spine_keys, ranked, keys), times, features, ttl)
+
+
+def picked(
+    ranked: pl.DataFrame, winners: pl.Series, times: pl.Series, features: Sequence[str], ttl: timedelta | None
+) -> pl.DataFrame:
+    """The features of the winners, of none that is too old."""
     if ttl is not None:
         winners = within_ttl(winners, ranked[EVENT].gather(winners), times, ttl)
     return ranked.select([ranked[name].gather(winners).alias(name) for name in features])
@@ -101,25 +108,32 @@ def _comparable(column: str, dtype: pl.DataType) -> pl.Expr:
 
 def winning_rows(times: pl.Series, spine_keys: pl.DataFrame, ranked: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
     """Position in `ranked` of the winner for each spine row whatever its age, null without a candidate."""
-    steps = ranked.select(*keys, EVENT).with_row_index(_RANK)
-    if AVAILABLE in ranked.columns and (ranked[AVAILABLE] > ranked[EVENT]).any():
-        visible = pl.select(pl.max_horizontal(ranked[EVENT], ranked[AVAILABLE])).to_series().alias(_VISIBLE)
-        winner = pl.col(_RANK).cum_max()
-        steps = (
-            steps.with_columns(visible)
-            .sort(_VISIBLE, maintain_order=True)
-            .with_columns((winner.over(list(keys)) if keys else winner).alias(_WINNER))
+    steps = steps_of(ranked.with_row_index(RANK), keys)
+    return winners_of(floor_us(times), spine_keys, steps, keys)
+
+
+def steps_of(numbered: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """From which moment on which row wins, moments increasing; of rows that are ranked and numbered so."""
+    if AVAILABLE in numbered.columns and (numbered[AVAILABLE] > numbered[EVENT]).any():
+        visible = pl.max_horizontal(EVENT, AVAILABLE).alias(VISIBLE)
+        winner = pl.col(RANK).cum_max()
+        return (
+            numbered.select(*keys, RANK, visible)
+            .sort(VISIBLE, maintain_order=True)
+            .select(*keys, VISIBLE, (winner.over(list(keys)) if keys else winner).alias(WINNER))
         )
-    else:
-        steps = steps.rename({EVENT: _VISIBLE, _RANK: _WINNER})
-    spine = pl.DataFrame([floor_us(times).alias(_TIME), *(spine_keys[key] for key in keys)]).with_row_index(_ROW)
+    return numbered.select(*keys, pl.col(EVENT).alias(VISIBLE), pl.col(RANK).alias(WINNER))
+
+
+def winners_of(times_us: pl.Series, spine_keys: pl.DataFrame, steps: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
+    """The last step of each spine row's key by its moment: the winner's number, null without one."""
+    spine = pl.DataFrame([times_us.alias(_TIME), *(spine_keys[key] for key in keys)]).with_row_index(_ROW)
     asked = spine.drop_nulls().sort(_TIME, maintain_order=True)
     won = asked.join_asof(
-        steps.select(*keys, _VISIBLE, _WINNER),
-        left_on=_TIME, right_on=_VISIBLE, by=list(keys) or None, strategy="backward", check_sortedness=False,
+        steps, left_on=_TIME, right_on=VISIBLE, by=list(keys) or None, strategy="backward", check_sortedness=False
     )
-    winners = pl.repeat(None, len(times), dtype=pl.UInt32, eager=True)
-    return winners.scatter(won[_ROW], won[_WINNER])
+    winners = pl.repeat(None, len(times_us), dtype=pl.UInt32, eager=True)
+    return winners.scatter(won[_ROW], won[WINNER])
 
 
 def within_ttl(winners: pl.Series, events: pl.Series, times: pl.Series, ttl: timedelta) -> pl.Series:

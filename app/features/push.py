@@ -18,10 +18,13 @@ from app.features.arrow_types import TIMESTAMP, conform, rows_to_table
 from app.features.expectations import REASON, check
 from app.features.keys import entity_key
 from app.features.online import Batch, LatestBatch, LatestRow, WindowBatch
-from app.features.point_in_time import AVAILABLE, EVENT, TIE_BREAKERS
+from app.features.online.base import TOMBSTONE_US
+from app.features.point_in_time import AVAILABLE, DIED, EVENT, TIE_BREAKERS
 from app.features.raw_tables import CREATED, raw_rows, row_expectations
+from app.features.replaced_rows import living_rows
 from app.features.sketches import distinct_codes
 from app.features.view_rows import key_fields, view_rows
+from app.features.view_tables import tombstones
 from app.features.window_layout import WindowLayout
 from app.features.window_rows import RowColumns, resolve
 from app.spec.features import FeatureView, Field, Source
@@ -76,8 +79,9 @@ def _last_of_each(raw: pa.Table) -> pa.Table:
 
 
 def stamped_view_rows(view: FeatureView, raw: pa.Table, frame: pd.DataFrame, created: datetime) -> pa.Table:
-    """Rows of the view's table out of raw rows."""
+    """Rows of the view's table out of raw rows; nobody looks up whether a row that is dropped was there before."""
     rows = view_rows(view, raw, frame)
+    rows = pa.concat_tables([rows, tombstones(view, raw, rows)])
     return rows.append_column(CREATED, pa.repeat(pa.scalar(created, TIMESTAMP), rows.num_rows))
 
 
@@ -88,7 +92,9 @@ def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
     if None in keys:
         rows = rows.filter(pa.array([key is not None for key in keys]))
     key = [key for key in keys if key is not None]
-    event, available, created = (rows[c].cast(pa.int64()).to_numpy() for c in (EVENT, AVAILABLE, CREATED))
+    event, available, created = (
+        rows[c].cast(pa.int64()).fill_null(TOMBSTONE_US).to_numpy() for c in (EVENT, AVAILABLE, CREATED)
+    )
     row_key = rows["row_key"].to_pylist()
     if view.aggregations:
         layout = WindowLayout.of(view.aggregations)
@@ -135,6 +141,7 @@ def newest_for_online(view: FeatureView, rows: pl.DataFrame, until: datetime) ->
         keep = timedelta(microseconds=WindowLayout.of(view.aggregations).keep_us)
         return resolve(known, view.join_keys).filter(pl.col(AVAILABLE) > _earlier(until, keep))
     keys = [f.name for f in key_fields(view)]
+    known = living_rows(known, keys).filter(pl.col(DIED).is_null()).select(rows.columns)
     past = known.filter(pl.col(EVENT) <= until).sort(EVENT, *TIE_BREAKERS)
     winners = past.group_by(keys, maintain_order=True).last().select(rows.columns)
     return pl.concat([winners, known.filter(pl.col(EVENT) > until)])

@@ -14,10 +14,12 @@ from app.features.online import Batch, OnlineStore
 from app.features.online_read import online_table
 from app.features.push import PushResult, Rows, checked, online_batch, stamped_view_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
+from app.features.raw_tables import CREATED, PUSH, raw_table
 from app.features.references import ViewRead
 from app.features.retention import Maintenance
+from app.features.sources import raw_schema
 from app.features.view_rows import source_frame
-from app.features.view_tables import ensure_view_table
+from app.features.view_tables import ensure_view_table, mark_replaced
 from app.foundation.lake import Lake
 from app.spec.features import FeatureView, Source
 
@@ -30,8 +32,9 @@ def write_pushed(
 ) -> PushResult:
     """Adds rows of a source to versions of views that read it: computed whole before anything is written.
 
-    The online store is written first, then the rows that were refused, then the tables one by one. A push that fails
-    in between may be repeated: rows that came twice count once.
+    The online store is written first, then the rows that were refused, then the source's raw table, from which later
+    versions of views are filled, then the views' tables one by one. A push that fails in between may be repeated: rows
+    that came twice count once.
 
     Raises:
         DataError: a column is missing or of another type, or so in a transform's result; nothing is written.
@@ -59,10 +62,15 @@ def write_pushed(
     if lost.num_rows:
         quarantine = quarantine_table(project)
         lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
-        lake.append(quarantine, lost, {"push": source.name})
+        lake.append(quarantine, lost, {PUSH: source.name, CREATED: created.isoformat()})
     if to != "online":
+        marks = {PUSH: source.name, CREATED: created.isoformat()}
+        raw_name = raw_table(project, source)
+        lake.ensure_table(raw_name, raw_schema(source))
+        lake.append(raw_name, raw, marks)
         for (view, version), table in zip(views, computed, strict=True):
             offline = ensure_view_table(lake, project, view, version)
-            lake.append(offline, table, {"push": source.name, "created_timestamp": created.isoformat()})
+            mark_replaced(lake, offline)
+            lake.append(offline, table, marks)
             Maintenance(project, lake).of_view(view, version)
     return result

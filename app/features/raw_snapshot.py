@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -17,6 +18,7 @@ from app.foundation.lake.staging import Commit
 from app.spec.features import Source
 
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+INLINE_ROWS = 1_000_000  # fewer are read in this process, where starting Ray tasks would take longer
 BIN_US = 3_600_000_000  # available times are counted by the hour to find where to cut
 
 
@@ -65,6 +67,24 @@ class RawSnapshot:
         known = [moment for moment in later if moment is not None]
         return known if len(known) == self.newest - seen else None  # a commit between is no longer known
 
+    def corrected(self, lake: Lake) -> np.ndarray:
+        """Hashes of the row keys that the raw table has in more than one version, sorted: `key_hashes`.
+
+        A table that was written in one commit has none, and is not read. Memory: 16 bytes a row.
+        """
+        total = self.commits[-1].properties.get("total-records")
+        if any(c.properties.get("added-records") == total for c in self.commits if total is not None):
+            return np.empty(0, dtype=np.uint64)
+        with original_errors():
+            if lake.max_rows(self.table, None, self.snapshot_id) <= INLINE_ROWS:
+                rows = _hashed_versions(lake.read(self.table, ["row_key", CREATED], None, self.snapshot_id))
+            else:
+                keys = lake.dataset(self.table, ["row_key", CREATED], None, self.snapshot_id)
+                hashed = keys.map_batches(_hashed_versions, batch_format="pyarrow", batch_size=None)
+                rows = pa.concat_tables(hashed.iter_batches(batch_format="pyarrow", batch_size=None))
+        versions = pl.DataFrame(rows).unique()
+        return np.sort(versions.filter(pl.col("key").is_duplicated())["key"].unique().to_numpy())
+
     def refused_before(self, refused: list[Covered]) -> list[RefusedBefore]:
         """The raw rows whose refused ones the quarantine has: by stretch, the created times of their commits."""
         return [
@@ -107,6 +127,16 @@ class _CountByHour:
         until = -(-moments // BIN_US) * BIN_US
         counted = until.cast(pl.Datetime("us", "UTC")).to_frame().group_by("until").agg(rows=pl.len().cast(pl.Int64))
         return counted.to_arrow()
+
+
+def key_hashes(row_keys: pl.Series) -> pl.Series:
+    """A number for each row key; unequal keys of one number are so rare that they may cost something, but not err."""
+    return row_keys.hash(seed=0)
+
+
+def _hashed_versions(block: pa.Table) -> pa.Table:
+    rows = pl.DataFrame(block)
+    return rows.select(key_hashes(rows["row_key"]).alias("key"), pl.col(CREATED).dt.epoch("us")).to_arrow()
 
 
 def raw_snapshot(lake: Lake, project: str, source: Source) -> RawSnapshot | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,9 +11,11 @@ import pyarrow as pa
 
 from app.features.arrow_types import TIMESTAMP
 from app.features.keys import row_keys
+from app.foundation.lake.staging import Commit
 from app.spec.features import Expectation, Source
 
 CREATED = "created_timestamp"
+PUSH = "push"  # property of the commits that a push made, in the raw table and in the views' tables
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class IngestResult:
 def raw_table(project: str, source: Source) -> str:
     """Identifier of a source's raw table."""
     return f"{project}.raw_{source.name}"
+
+
+def pushed_moments(commits: Iterable[Commit]) -> frozenset[datetime]:
+    """When the pushes were made that left these commits: the `created_timestamp` of their raw rows."""
+    return frozenset(datetime.fromisoformat(c.properties[CREATED]) for c in commits if PUSH in c.properties)
 
 
 def row_expectations(source: Source) -> tuple[Expectation, ...]:

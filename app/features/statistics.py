@@ -22,6 +22,7 @@ from app.spec.features import FeatureView, Field
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NUM_TOP_VALUES = 10
+NO_TOMBSTONE = "event_timestamp is not null"
 NUMERIC = ("int64", "float64", "bool")
 
 
@@ -103,11 +104,11 @@ def compute_statistics(lake: Lake, view: FeatureView, table: str, snapshot_id: i
     """Reads the table a column at a time."""
 
     def column(name: str) -> pl.Series:
-        return pl.Series(name, lake.read(table, [name], snapshot_id=snapshot_id)[name])
+        return pl.Series(name, lake.read(table, [name], NO_TOMBSTONE, snapshot_id)[name])
 
     newest = {name: column(f"{name}_timestamp").max() for name in ("event", "available", "created")}
     keys = [f.name for f in key_fields(view)]
-    entities = pl.DataFrame(lake.read(table, keys, snapshot_id=snapshot_id)) if keys else pl.DataFrame()
+    entities = pl.DataFrame(lake.read(table, keys, NO_TOMBSTONE, snapshot_id)) if keys else pl.DataFrame()
     first = column("event_timestamp")
     return ViewStatistics(
         table=table,

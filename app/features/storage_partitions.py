@@ -98,7 +98,7 @@ def join_bucket(view: ViewScan, bucket: int, *pieces: pa.Table) -> Any:
     """Row numbers and features of the pieces of a spine that fall into one bucket."""
     spine = stacked(pieces)
     keys = spine.select(view.read.view.join_keys)
-    found = join_view(view.read.view, view.read.features, spine[TIME], keys, view.rows([bucket], keys))
+    found = join_view(view.read.view, view.read.features, spine[TIME], keys, view.rows([bucket], keys), view.replaced)
     return parted(pl.concat([spine.select(PIECE, ROW), found], how="horizontal"), len(pieces), found.columns)
 
 
@@ -129,7 +129,8 @@ def join_pieces(
                 continue  # only a window of no rows has a value: the count 0
             for group in _bounded(chunks, [counts[c][at] for c in chunks]):
                 asked = [pieces[c][at] for c in group]
-                if rows > TASK_ROWS:
+                in_parts = view.read.view.aggregations or not view.replaced  # what is carried on must not die
+                if rows > TASK_ROWS and in_parts:
                     found = join_in_parts(tasks, shared, view, bucket, -(-rows // TASK_ROWS), asked)
                 else:
                     joined = tasks.submit(join_bucket, shared, bucket, *asked, num_returns=len(asked))

@@ -15,7 +15,7 @@ from app.clock import as_utc
 from app.errors import FeatureStoreError
 from app.features.arrow_types import to_plain_pandas
 from app.features.content_hash import content_hash
-from app.features.ingest import newest_rows
+from app.features.known_rows import newest_rows
 from app.features.point_in_time import EVENT
 from app.features.raw_tables import raw_table
 from app.features.sources import available_column

@@ -13,10 +13,10 @@ from app.errors import UnknownNameError
 from app.features.point_in_time import AVAILABLE, CREATED, EVENT, by_event, has_ties
 from app.features.references import ViewRead
 from app.features.view_rows import key_fields, stored_fields
-from app.features.view_tables import KNOWN_AT_ONCE, view_table
+from app.features.view_tables import KNOWN_AT_ONCE, REPLACED, view_table
 from app.foundation.lake import BucketScan, Lake
 
-VERSION = (CREATED, "source_created_timestamp", "row_key")  # which of several rows of one identity was written last
+VERSION = ("source_created_timestamp", CREATED, "row_key")  # which of several rows of one identity was written last
 FEW_KEYS_SHARE = 0.1  # of the rows of a bucket; so few asked keys are picked out before anything is sorted
 
 
@@ -53,6 +53,11 @@ class ViewScan:
         return self.scan.properties.get(KNOWN_AT_ONCE) == "true"
 
     @property
+    def replaced(self) -> bool:
+        """Whether rows may be later versions of others."""
+        return self.scan.properties.get(REPLACED) == "true"
+
+    @property
     def reach(self) -> timedelta:
         """How far back of its moment a window may look."""
         return max((a.window + a.hop for a in self.read.view.aggregations), default=timedelta(0))
@@ -77,12 +82,13 @@ class ViewScan:
             buckets: whose rows (default: all).
             keys: when few, only the rows of these keys.
             part: only rows that can first be seen at these moments; for windows, all that are seen there.
-            whole: read every column even where nothing ties.
+            whole: read every column even where nothing ties, as where rows may be replaced.
         """
         if self.stretch is None:
             buckets = []
         if self.read.view.aggregations:
             return self._window_rows(buckets, keys, part or Part())
+        whole = whole or self.replaced
         names = self.all_columns() if whole else self.narrow_columns()
         rows = self._read(names, buckets, keys, None if part is None else self._visible_in(part))
         if not whole and has_ties(rows, self.read.view.join_keys):
@@ -139,10 +145,10 @@ class ViewScan:
 
 def _written_after_any(rows: pl.DataFrame) -> str:
     """The condition that a row was written after at least one of `rows`; most files then need not be read."""
-    created, source_created = rows.select(VERSION[:2]).sort(VERSION[:2])[:1].row(0)
+    source_created, created = rows.select(VERSION[:2]).sort(VERSION[:2])[:1].row(0)
     if source_created is None:
-        return f"{VERSION[0]} >= '{created.isoformat()}'"
-    first, second = created.isoformat(), source_created.isoformat()
+        return f"{VERSION[0]} is not null or {VERSION[1]} >= '{created.isoformat()}'"
+    first, second = source_created.isoformat(), created.isoformat()
     return f"{VERSION[0]} > '{first}' or ({VERSION[0]} = '{first}' and {VERSION[1]} > '{second}')"
 
 
@@ -181,17 +187,21 @@ def open_view(
     """
     table = view_table(project, read.view.name, read.version)
     snapshot_id = None if pinned is None else pinned_version(pinned, read.label)["snapshot_id"]
-    scan = lake.scan_buckets(table, _condition(read, stretch, as_of), snapshot_id)
+    replaced = lake.table_properties(table).get(REPLACED) == "true"
+    scan = lake.scan_buckets(table, _condition(read, stretch, as_of, replaced), snapshot_id)
     if pinned is not None and snapshot_id is None:  # it had never been written to then
         scan = replace(scan, snapshot_id=None, files={})
     return ViewScan(read, scan, stretch)
 
 
-def _condition(read: ViewRead, stretch: Stretch | None, as_of: datetime | None) -> str | None:
+def _condition(
+    read: ViewRead, stretch: Stretch | None, as_of: datetime | None, replaced: bool = False
+) -> str | None:
+    """`replaced`: a version at any event time may replace a row."""
     conditions = []
     if stretch is not None:
         conditions = [f"{EVENT} <= '{iso(stretch.last_us)}'", f"{AVAILABLE} <= '{iso(stretch.last_us)}'"]
-        if read.view.aggregations:
+        if read.view.aggregations or replaced:
             conditions = conditions[1:]
         elif read.view.ttl is not None:
             conditions.append(f"{EVENT} >= '{iso(stretch.first_us, -read.view.ttl)}'")

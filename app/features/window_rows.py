@@ -139,13 +139,16 @@ def segment_ends(starts: np.ndarray, num_rows: int) -> np.ndarray:
 def resolve(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     """One row for each row key of an entity: the one written last. A later correction replaces what it corrects.
 
+    Written last: at the source, then by us, so that it does not matter which stretch of time was computed first. A
+    tombstone, which has no values, stays: as a row of nulls it counts in no window.
+
     Identity is within an entity, offline as online: a correction that names another entity adds a row to that one, and
     the row it corrects stays with the first (who reads one entity's rows cannot know of another's).
     """
     if all_distinct(rows["row_key"]):
         return rows
     identity = [*keys, "row_key"]
-    newest = [c for c in (CREATED, "source_created_timestamp") if c in rows.columns]
+    newest = [c for c in ("source_created_timestamp", CREATED) if c in rows.columns]
     return rows.sort([*newest, *ORDER]).unique(identity, keep="last", maintain_order=True)
 
 

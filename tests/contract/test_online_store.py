@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from app.errors import SettingsError, StoreUnavailableError
 from app.features.online import LatestBatch, LatestRow, OnlineStore, WindowBatch, open_store
 from app.features.online.answers import tiles_at
+from app.features.online.base import TOMBSTONE_US
 from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
 from app.features.online.sqlite import SqliteOnlineStore
 from app.features.window_layout import WindowLayout
@@ -46,8 +47,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStore:
     return store
 
 
-def latest(key: str, event: int, available: int, created: int, values: str, row_key: str = "r") -> LatestRow:
-    return LatestRow(key, event, available, created, row_key, values)
+def latest(
+    key: str, event: int, available: int, created: int, values: str, row_key: str | None = None
+) -> LatestRow:
+    return LatestRow(key, event, available, created, f"r{event}" if row_key is None else row_key, values)
 
 
 def put_latest(store: OnlineStore, *rows: LatestRow, table: str = "t") -> None:
@@ -136,7 +139,8 @@ def test_rows_that_become_available_later_do_not_push_out_what_holds_now(store: 
     assert known(store, ["k"], 1_000) == {"k": str(LATEST_KEPT + 4)}
 
 
-MOMENTS = st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 2), st.integers(0, 2), st.sampled_from("abc"))
+EVENT = st.one_of(st.just(TOMBSTONE_US), st.integers(0, 5))
+MOMENTS = st.tuples(EVENT, st.integers(0, 9), st.integers(0, 2), st.integers(0, 2), st.sampled_from("abc"))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -144,22 +148,38 @@ MOMENTS = st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 2), st.
 def test_the_best_row_known_at_each_moment_answers(
     store: OnlineStore, moments: list[tuple[int, int, int, int, str]], data: st.DataObject
 ) -> None:
-    """As in training: greatest event, then created, created at the source, row key. While nothing must be left out."""
+    """As in training: the version known last of each row; of rows the greatest event, then created, created at the
+    source, row key. While nothing must be left out."""
     rows = [
         LatestRow("k", event, available, created, row_key, f"{event} {created} {source} {row_key}", source)
         for event, available, created, source, row_key in dict.fromkeys(moments)
     ]
-    written = {(r.event_us, r.row_key, r.available_us): r for r in sorted(rows, key=rank)}
     store.clear("t")
     for row in data.draw(st.permutations(rows)):
         put_latest(store, row)
     for at in range(11):
-        seen = [r for r in written.values() if r.event_us <= at and r.available_us <= at]
+        known_by_then = sorted((r for r in rows if r.available_us <= at), key=version)
+        of_rows = {r.row_key: r for r in known_by_then}.values()
+        seen = [r for r in of_rows if TOMBSTONE_US < r.event_us <= at]
         assert known(store, ["k"], at) == ({"k": max(seen, key=rank).values} if seen else {})
 
 
 def rank(row: LatestRow) -> tuple[int, int, int, str]:
     return row.event_us, row.created_us, row.source_created_us, row.row_key
+
+
+def version(row: LatestRow) -> tuple[int, int, int, int]:
+    return row.source_created_us, row.created_us, row.available_us, row.event_us
+
+
+def test_a_correction_replaces_a_row_from_its_available_time_on(store: OnlineStore) -> None:
+    """Whether it moves the row's event back or takes the row away; what was best before answers again."""
+    put_latest(store, latest("k", 10, 10, 1, "before"), latest("k", 20, 20, 1, "wrong", "r"))
+    put_latest(store, latest("k", 12, 30, 5, "moved", "r"))
+    assert [known(store, ["k"], at)["k"] for at in (20, 29, 30)] == ["wrong", "wrong", "moved"]
+    put_latest(store, latest("k", TOMBSTONE_US, 40, 6, "", "r"))
+    put_latest(store, latest("k", 20, 20, 1, "wrong", "r"))
+    assert [known(store, ["k"], at)["k"] for at in (29, 30, 39, 40)] == ["wrong", "moved", "moved", "before"]
 
 
 def test_windows_in_any_order_and_twice(store: OnlineStore) -> None:

@@ -15,10 +15,16 @@ import numpy as np
 
 from app.features.window_layout import WindowLayout
 
+TOMBSTONE_US = -(2**63)  # event time of a version that says that the row is none of the view's any more
+
 
 @dataclass(frozen=True, slots=True)
 class LatestRow:
-    """A row of a view without windows. `values`: the features as a JSON list. `source_created_us` breaks ties."""
+    """A row of a view without windows. `values`: the features as a JSON list.
+
+    Rows of one `row_key` are versions of one row: the one with the greatest `source_created_us`, then `created_us`,
+    replaces the others from its available time on.
+    """
 
     key: str
     event_us: int

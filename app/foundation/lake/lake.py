@@ -16,6 +16,8 @@ Traps, and what is done about them:
 
 from __future__ import annotations
 
+import random
+import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -126,6 +128,33 @@ class Lake:
             except CommitFailedException:
                 continue
         raise StateConflictError(f"others kept changing the schema of {identifier}. Try again.", table=identifier)
+
+    def table_properties(self, identifier: str) -> dict[str, str]:
+        """What is kept with the table itself.
+
+        Raises:
+            UnknownNameError: no such table.
+        """
+        return dict(self._load(identifier).properties)
+
+    def set_property(self, identifier: str, key: str, value: str) -> None:
+        """Keeps a property with the table, if it is not there already.
+
+        Raises:
+            UnknownNameError: no such table.
+            StateConflictError: others kept committing first.
+        """
+        for attempt in range(EVOLVE_ATTEMPTS):
+            table = self._load(identifier)
+            if table.properties.get(key) == value:
+                return
+            try:
+                with table.transaction() as transaction:
+                    transaction.set_properties({key: value})
+                return
+            except CommitFailedException:
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))
+        raise StateConflictError(f"others kept changing {identifier}. Try again.", table=identifier)
 
     def append(self, identifier: str, data: pa.Table | ray.data.Dataset, properties: dict[str, str]) -> int | None:
         """Appends rows in one commit and gives its snapshot id, or `None` when there were no rows.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import polars as pl
 import pytest
 
+from app.features.backfill import BEGINNING
 from app.features.store import FeatureStore
 from app.features.training_set import cases_inside
 from app.settings import Settings
 from tests.unit.features import shop
+from tests.unit.features.raw_rows import put_raw
 
 HOUR = timedelta(hours=1)
 COUNT = "turnover:amount_count_1d"
@@ -59,3 +64,83 @@ def test_a_version_out_of_reach_replaces_what_it_corrects(settings: Settings, or
     asked = pd.DataFrame({"shop": ["a"], "sku": [1], "event_timestamp": [at]})
     found = store.get_historical_features(asked, [COUNT]).table["amount_count_1d"].to_pylist()
     assert found == [1 if order[-1] == "late" else 0]
+
+
+SOLD = shop.BASE
+BEFORE = {"sale_id": 1, "shop": "a", "sku": 1, "amount": 1.0, "sold_at": SOLD, "known_at": SOLD}
+WRONG = {"sale_id": 2, "shop": "a", "sku": 1, "amount": 2.0, "sold_at": SOLD + HOUR, "known_at": SOLD + HOUR}
+LATER = SOLD + 5 * HOUR  # when the corrections become available
+CORRECTIONS = {  # what of the last sale and of the turnover holds from then on
+    "dropped by the transform": ({**WRONG, "sku": 4, "known_at": LATER}, 1, (1, 1.0)),
+    "moved behind the other": ({**WRONG, "sold_at": SOLD - HOUR, "known_at": LATER}, 1, (2, 3.0)),
+    "moved beyond the question": ({**WRONG, "sold_at": SOLD + 900 * HOUR, "known_at": LATER}, 1, (2, 3.0)),
+}
+LAST, TURNOVER = "last_sale:sale_id", ["turnover:amount_count_1d", "turnover:amount_sum_1d"]
+PROJECT = replace(
+    shop.PROJECT,
+    views=(
+        replace(shop.LAST_SALE, transform=lambda frame: frame[frame["sku"] != 4]),
+        replace(shop.TURNOVER, entities=(shop.SHOP,), transform=shop.double), shop.PRICE,
+    ),
+)
+
+
+def corrected(settings: Settings, how: str, correction: dict[str, Any], between: Callable[[], None]) -> FeatureStore:
+    """Both sales, then the correction, by the way of `how`."""
+    store = FeatureStore(PROJECT, settings)
+    store.apply()
+    views = ["last_sale", "turnover"]
+    for number, rows in enumerate([[BEFORE, WRONG], [correction]]):
+        if number:
+            between()
+        if how == "pushed":
+            for view in views:
+                store.push(view, rows)
+            continue
+        put_raw(store.lake, shop.SALES, pd.DataFrame(rows))
+        if how == "backfilled at once" and not number:
+            continue
+        if how == "backfilled, the latest first" and number:
+            store.materialize(SOLD + 2 * HOUR, SOLD + 99 * HOUR, views)
+        if how != "backfilled, the latest first" or number:
+            store.materialize(BEGINNING, SOLD + 99 * HOUR, views)
+    return store
+
+
+def answers(store: FeatureStore, at: datetime, as_of: datetime | None = None) -> tuple[int | None, tuple[Any, ...]]:
+    asked = pd.DataFrame({"shop": ["a"], "event_timestamp": [at]})
+    found = store.get_historical_features(asked, [LAST, *TURNOVER], as_of=as_of).table.to_pylist()[0]
+    return found["sale_id"], (found["amount_count_1d"], found["amount_sum_1d"])
+
+
+WAYS = ["pushed", "backfilled", "backfilled at once", "backfilled, the latest first"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("what", CORRECTIONS)
+def test_a_row_that_a_correction_takes_away_counts_until_it_is_known(settings: Settings, how: str, what: str) -> None:
+    correction, sale, turnover = CORRECTIONS[what]
+    moments: list[datetime] = []
+    store = corrected(settings, how, correction, lambda: moments.append(datetime.now(UTC)))
+    assert answers(store, LATER - HOUR) == (2, (2, 3.0))
+    assert answers(store, LATER) == (sale, turnover)
+    if how in ("pushed", "backfilled"):
+        assert answers(store, LATER, as_of=moments[0]) == (2, (2, 3.0))
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("what", CORRECTIONS)
+def test_a_row_that_was_taken_away_is_not_served(settings: Settings, how: str, what: str) -> None:
+    correction, sale, turnover = CORRECTIONS[what]
+    store = corrected(settings, how, correction, lambda: None)
+    if how != "pushed":
+        store.load_online(LATER + HOUR, ["last_sale", "turnover"])
+    (served,) = store.get_online_features([LAST, *TURNOVER], [{"shop": "a"}], LATER + HOUR)
+    assert (served["sale_id"], (served["amount_count_1d"], served["amount_sum_1d"])) == (sale, turnover)
+
+
+def test_a_tombstone_is_no_row_of_the_view(settings: Settings) -> None:
+    store = corrected(settings, "pushed", CORRECTIONS["dropped by the transform"][0], lambda: None)
+    statistics = store.statistics("last_sale")
+    assert statistics is not None
+    assert statistics.rows == 2

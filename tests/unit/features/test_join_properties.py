@@ -26,7 +26,7 @@ from app.features.spine import moments, stretch_of
 from app.features.tasks import InlineTasks
 from app.features.view_rows import view_schema
 from app.features.view_scan import ViewScan, _condition
-from app.features.view_tables import KNOWN_AT_ONCE
+from app.features.view_tables import KNOWN_AT_ONCE, REPLACED
 from app.foundation.lake import BUCKETED_TYPES, Buckets, BucketScan, split_by_bucket
 from app.foundation.lake.bucket_scan import DataFileRef
 from app.spec import Aggregation, CsvFiles, Entity, FeatureView, Field, Source
@@ -69,16 +69,18 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(sorted(KEYS)))
     key = st.tuples(*(st.one_of(st.none(), st.sampled_from(values)) for _, values in KEYS[kind]))
     tick = st.integers(0, 9)
+    replaced = draw(st.booleans())
     row = st.fixed_dictionaries(
         {
-            "key": key, "event": tick, "available": tick, "created": st.one_of(st.none(), st.integers(0, 2)),
+            "key": key, "event": st.one_of(tick, tick, st.none()) if replaced else tick, "available": tick,
+            "created": st.one_of(st.none(), st.integers(0, 2)),
             "source_created": st.integers(0, 1), "row_key": st.sampled_from("rs"),
             "v": st.one_of(st.none(), st.integers(0, 4)),
         }
     )
     unit = draw(st.sampled_from(sorted(STEP_NS)))
     return {
-        "kind": kind, "rows": draw(st.lists(row, max_size=20)), "unit": unit,
+        "kind": kind, "replaced": replaced, "rows": draw(st.lists(row, max_size=20)), "unit": unit,
         "zone": draw(st.sampled_from([None, "UTC", "America/New_York", "+05:30"])),
         "spine": draw(st.lists(st.tuples(key, st.one_of(st.none(), tick), st.sampled_from([0, 1, 999])), max_size=14)),
         "ttl": draw(st.one_of(st.none(), st.integers(0, 5))), "known_at_once": draw(st.booleans()),
@@ -94,21 +96,32 @@ def reference(case: dict[str, Any], key: tuple[Any, ...], t_ns: int | None) -> d
     """DESIGN §6, word for word."""
     step = STEP_NS[case["unit"]]
     candidates = [
-        r for r in case["rows"]
-        if t_ns is not None and None not in key and r["key"] == key
+        r for r in (versions_known(case, t_ns) if case["replaced"] and t_ns is not None else case["rows"])
+        if r["event"] is not None and t_ns is not None and None not in key and r["key"] == key
         and r["event"] * step <= t_ns and r["available"] * step <= t_ns
         and (case["ttl"] is None or r["event"] * step >= t_ns - case["ttl"] * step)
         and (case["as_of"] is None or (r["created"] is not None and r["created"] <= case["as_of"]))
     ]
     if not candidates:
         return values_of(None)
-
-    def low(value: int | None) -> int:
-        return -1 if value is None else value
-
     return values_of(max(candidates, key=lambda r: (
         r["event"], low(r["created"]), r["source_created"], r["row_key"], low(r["v"]), r["available"]
     ))["v"])
+
+
+def versions_known(case: dict[str, Any], t_ns: int) -> list[dict[str, Any]]:
+    """Of the versions of each row that are available, the one written last, wherever its event lies."""
+    known = [
+        r for r in case["rows"]
+        if r["available"] * STEP_NS[case["unit"]] <= t_ns
+        and (case["as_of"] is None or (r["created"] is not None and r["created"] <= case["as_of"]))
+    ]
+    known.sort(key=lambda r: (r["source_created"], low(r["created"]), r["available"], low(r["event"]), low(r["v"])))
+    return list({(r["key"], r["row_key"]): r for r in known}.values())
+
+
+def low(value: int | None) -> int:
+    return -1 if value is None else value
 
 
 def micros(tick: int | None, step_ns: int) -> datetime | None:
@@ -156,13 +169,16 @@ def scan_of(case: dict[str, Any], view: FeatureView, spine: pa.Table, folder: Pa
             files.setdefault(bucket, []).append(DataFileRef(f"file://{path}", piece.num_rows))
     read = ViewRead("view", view, 1, view.feature_fields, tuple((k, f"as_{k}") for k in view.join_keys))
     stretch = stretch_of(moments(spine))
-    condition = _condition(read, stretch, None if case["as_of"] is None else micros(case["as_of"], 1000))
+    as_of = None if case["as_of"] is None else micros(case["as_of"], 1000)
+    condition = _condition(read, stretch, as_of, case["replaced"])
     ids = NameMapping([_mapped(i + 1, field) for i, field in enumerate(rows.schema)])
     return ViewScan(
         read, BucketScan(
             "t", 1, buckets, {b: tuple(f) for b, f in files.items()}, rows.schema,
             AlwaysTrue() if condition is None else parser.parse(condition), pyarrow_to_schema(rows.schema, ids),
-            PyArrowFileIO(), {KNOWN_AT_ONCE: str(case["known_at_once"]).lower()},
+            PyArrowFileIO(), {
+                KNOWN_AT_ONCE: str(case["known_at_once"]).lower(), REPLACED: str(case["replaced"]).lower(),
+            },
         ), stretch,
     )
 
@@ -207,7 +223,7 @@ def test_equals_the_reference_however_it_is_split(case: dict[str, Any]) -> None:
             row["key"] = case["rows"][0]["key"]
     if case["known_at_once"]:
         for row in case["rows"]:
-            row["available"] = row["event"]
+            row["available"] = row["available"] if row["event"] is None else row["event"]
     view = view_of(case)
     spine, ticks = spine_of(case, view)
     expected = [reference(case, key, t) for (key, _, _), t in zip(case["spine"], ticks, strict=True)]
@@ -257,7 +273,7 @@ def window_reference(case: dict[str, Any], key: tuple[Any, ...], t: int) -> dict
         r for r in case["rows"]
         if r["key"] == key and r["available"] <= t and (case["as_of"] is None or r["created"] <= case["as_of"])
     ]
-    newest = {r["row_key"]: r for r in sorted(known, key=lambda r: r["created"])}
+    newest = {r["row_key"]: r for r in sorted(known, key=lambda r: (r["source_created"], r["created"]))}
     hop = HOP // timedelta(microseconds=1)
     start = (BASE_US + t - WINDOW // timedelta(microseconds=1)) // hop * hop - BASE_US
     members = [r["v"] for r in newest.values() if r["available"] > start]
