@@ -62,6 +62,19 @@ def require_ingest(control: AccessControl, source: Source) -> None:
     control.require("materialize", f"source {source.name!r}", tags=source.tags)
 
 
+def require_source(control: AccessControl, project: Project, source: Source, columns: Iterable[str]) -> None:
+    """Checks a read of a source's own rows: the right to read the source, or every view that reads it.
+
+    Raises:
+        AccessDeniedError: the principal may not read it, or personal ones among the columns.
+    """
+    if not _may_read_source(control, project, source.name):
+        control.require("read", f"source {source.name!r}", tags=source.tags)
+    personal = tuple(f.name for f in source.fields if f.pii and f.name in set(columns))
+    if personal:
+        control.require("read_pii", f"source {source.name!r}", tags=source.tags, fields=personal)
+
+
 def require_changes(control: AccessControl, project: Project, changes: Iterable[Change]) -> None:
     """Checks the right to make each change of the registry.
 
@@ -92,6 +105,21 @@ def personal_fields(view: FeatureView | OnDemandFeatureView, fields: Iterable[Fi
         raw = {f.name for f in view.source.fields if f.pii}
         inherited = raw | {a.name for a in view.aggregations if a.column in raw}
     return [f.name for f in fields if f.pii or f.name in inherited]
+
+
+def hidden_in_log(project: Project) -> frozenset[str]:
+    """The model's personal inputs, by the names the model knows, whose values the prediction log must not keep."""
+    if project.access.log_personal:
+        return frozenset()
+    cases = project.cases
+    marked = {f.name for f in cases.source.fields if f.pii}
+    hidden = {f.name for f in cases.request_fields if f.pii or f.name in marked}
+    for reference in project.references(project.service):
+        view = project.view(reference.view)
+        fields = view.feature_fields if isinstance(view, FeatureView) else view.fields
+        asked = [f for f in fields if f.name == reference.feature]
+        hidden.update(reference.column(name) for name in personal_fields(view, asked))
+    return frozenset(hidden)
 
 
 def with_personal_marks(view: FeatureView) -> FeatureView:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.features.definitions import code_of, definition
+from app.features.definitions import definition
+from app.features.function_code import code_of
 from app.spec import Project
 from app.spec.features import Entity, FeatureService, FeatureView, Field, OnDemandFeatureView
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from types import CodeType
 from typing import Any, cast
 
 from app.errors import FeatureStoreError
+from app.features.function_code import code_of
 from app.spec.features import (
     Aggregation,
     DatasetFunction,
@@ -125,36 +123,6 @@ def _is_personal(view: FeatureView, name: str) -> bool:
     """A field that the declared view no longer has counts as personal when anything in the view does."""
     marks = {f.name: f.pii for f in view.fields}
     return marks.get(name, any(marks.values()))
-
-
-def code_of(function: Callable[..., Any]) -> str:
-    """Source text of a function with what it was given: a `partial`'s arguments, defaults and captured constants.
-
-    Its byte code where there is no text. What it calls or reads elsewhere in its module is not part of it.
-    """
-    if isinstance(function, partial):
-        return f"{code_of(function.func)} {function.args!r} {sorted(function.keywords.items())!r}"
-    code = getattr(function, "__code__", None)
-    try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
-        text = f"{function.__module__}.{function.__qualname__}" if code is None else _byte_code(code)
-    cells = getattr(function, "__closure__", None) or ()
-    captured = {
-        name: cell.cell_contents
-        for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=True)
-        if isinstance(cell.cell_contents, CONSTANTS)
-    }
-    return f"{text}# with {captured!r}\n" if captured else text
-
-
-CONSTANTS = (str, int, float, bool, tuple, frozenset, timedelta, type(None))
-
-
-def _byte_code(code: CodeType) -> str:
-    """Instructions, names and constants; instructions alone are the same for `x * 2` and `x * 3`."""
-    constants = [_byte_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names!r} {constants!r}"
 
 
 def _reader(reader: Reader) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from app.errors import UnknownNameError
-from app.features.access import require, require_changes
+from app.features.access import require, require_changes, require_ingest, require_source
 from app.features.declared import KIND_NAMES, Key, Kind
 from app.features.definition_diff import Difference, diff_definitions
 from app.features.description import describe_definition
@@ -23,6 +24,7 @@ from app.foundation.lake import Lake
 from app.foundation.state import StateDatabase
 from app.foundation.state import models as m
 from app.spec import Project
+from app.spec.features import Source
 
 
 class GovernedDefinitions:
@@ -164,6 +166,23 @@ class GovernedDefinitions:
             AccessDeniedError: the principal may not; the denial is in the audit trail.
         """
         require(self._access, "read", self.project.view(view))
+
+    def require_source_readable(self, source: Source, columns: Iterable[str]) -> None:
+        """Checks that the principal may read columns of a source's rows.
+
+        Raises:
+            AccessDeniedError: the principal may not; the denial is in the audit trail.
+        """
+        require_source(self._access, self.project, source, columns)
+
+    def require_ingestible(self, sources: Iterable[Source]) -> None:
+        """Checks that the principal may ingest sources.
+
+        Raises:
+            AccessDeniedError: the principal may not ingest one of them; the denial is in the audit trail.
+        """
+        for source in sources:
+            require_ingest(self._access, source)
 
     def history(self) -> list[dict[str, Any]]:
         """Every change of the registry with who made it and when, oldest first."""

@@ -16,7 +16,6 @@ from app.errors import FeatureStoreError, UnknownNameError
 from app.features.access import (
     readable_refused,
     require,
-    require_ingest,
     require_quarantine,
     require_read,
     with_personal_marks,
@@ -116,8 +115,7 @@ class FeatureStore(GovernedDefinitions):
     def ingest(self, run_id: str | None = None) -> list[IngestResult]:
         """Reads every source of the project into its raw table."""
         run_id = run_id or uuid4().hex
-        for source in self.project.sources:
-            require_ingest(self._access, source)
+        self.require_ingestible(self.project.sources)
         done = [ingest(source, self.project.name, self.lake, run_id) for source in self.project.sources]
         views, maintenance = self._all_versions(), Maintenance(self.project.name, self.lake)
         for source, result in zip(self.project.sources, done, strict=True):

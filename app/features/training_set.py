@@ -53,7 +53,10 @@ def training_set(
     Raises:
         UnknownNameError: cases, labels or views that were not ingested or materialised.
         FeatureStoreError: two inputs of one name.
+        AccessDeniedError: the principal may not read the cases, the labels or a view.
     """
+    store.require_source_readable(project.cases.source, _case_columns(project))
+    store.require_source_readable(project.label.source, [project.cases.key, project.label.column])
     cases, cases_snapshot = _cases(project, lake, start, end, _pinned(pinned, "cases"))
     labels, labels_snapshot = _labels(project, lake, _pinned(pinned, "labels"))
     if available_by is not None:
@@ -108,16 +111,9 @@ def _pinned(manifest: Mapping[str, Any] | None, part: str) -> int | None:
 def _cases(
     project: Project, lake: Lake, start: datetime, end: datetime, pinned: int | None
 ) -> tuple[pl.DataFrame, int | None]:
-    """Key, moment, request fields and the join keys of the service's views."""
+    """The cases of a stretch, `_case_columns` of each."""
     cases = project.cases
-    references = project.references(project.service)
-    views = [project.view(name) for name in dict.fromkeys(r.view for r in references)]
-    keys = {k for v in project.views for k in v.join_keys if _feeds_on_demand(v, views)}
-    for reference in references:
-        view, renamed = project.view(reference.view), dict(reference.join_key_map)
-        if not isinstance(view, OnDemandFeatureView):
-            keys.update(renamed.get(k, k) for k in view.join_keys)
-    wanted = [cases.key, cases.prediction_timestamp, *(f.name for f in cases.request_fields), *sorted(keys)]
+    wanted = _case_columns(project)
     table = raw_table(project.name, cases.source)
     snapshot_id = lake.current_snapshot_id(table) if pinned is None else pinned
     asked = cases.prediction_timestamp
@@ -130,6 +126,19 @@ def _cases(
         for c, condition in (([*wanted, *identity], inside), (identity, outside))
     )
     return cases_inside(rows, elsewhere).select(list(dict.fromkeys(wanted))), snapshot_id
+
+
+def _case_columns(project: Project) -> list[str]:
+    """Key, moment, request fields and the join keys of the service's views."""
+    cases = project.cases
+    references = project.references(project.service)
+    views = [project.view(name) for name in dict.fromkeys(r.view for r in references)]
+    keys = {k for v in project.views for k in v.join_keys if _feeds_on_demand(v, views)}
+    for reference in references:
+        view, renamed = project.view(reference.view), dict(reference.join_key_map)
+        if not isinstance(view, OnDemandFeatureView):
+            keys.update(renamed.get(k, k) for k in view.join_keys)
+    return [cases.key, cases.prediction_timestamp, *(f.name for f in cases.request_fields), *sorted(keys)]
 
 
 def cases_inside(rows: pl.DataFrame, elsewhere: pl.DataFrame) -> pl.DataFrame:

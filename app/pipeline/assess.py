@@ -9,6 +9,7 @@ import pandas as pd
 
 from app.evaluation.bootstrap import draw
 from app.evaluation.validate import intervals
+from app.features.access import hidden_in_log
 from app.pipeline.answers import answers
 from app.pipeline.candidates import champion_model
 from app.pipeline.live import window_outputs
@@ -45,10 +46,20 @@ def assess_loop(session: Session) -> None:
 
 
 def _scored(session: Session) -> pd.DataFrame:
-    """Labelled answers with `frozen`, the first model's score on the features that were logged with each."""
+    """Labelled answers with `frozen`, the first model's score on the features that were logged with each.
+
+    None where the log hides personal inputs, without which the first model cannot be asked again.
+    """
     timeline = session.project.timeline
     logged = answers(session, timeline.validation_end, timeline.replay_end, None, with_features=True).to_pandas()
     logged = logged[logged["label"].notna()].reset_index(drop=True)
+    hidden = sorted(hidden_in_log(session.project))
+    if hidden:
+        session.progress.line(
+            f"The first model is not compared: the prediction log hides its inputs {', '.join(hidden)} "
+            "(AccessPolicy.log_personal)."
+        )
+        return logged[:0].assign(frozen=0.0)
     features = pd.DataFrame([json.loads(text) for text in logged.pop("features")])
     first = champion_model(session, session.run.require("train", "train")["version"])
     return logged.assign(frozen=first.predict(features))

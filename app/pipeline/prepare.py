@@ -12,10 +12,15 @@ from app.pipeline.session import Session
 
 
 def ingest_sources(session: Session) -> None:
-    """Reads every source into its raw table; rows that fail expectations go to quarantine."""
+    """Reads every source into its raw table; rows that fail expectations go to quarantine.
+
+    Raises:
+        AccessDeniedError: the principal may not ingest one of them; none is.
+    """
     sources = session.project.sources
 
     def action() -> Output:
+        session.store.require_ingestible(sources)
         counts = {}
         with session.progress.step("Ingest", total=len(sources)) as step:
             for source in sources:

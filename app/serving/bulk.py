@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from app.errors import ModelError
 from app.features.arrow_types import ARROW_TYPES
+from app.foundation.access.redaction import HIDDEN
 from app.predictionlog.segment import SegmentWriter
 from app.predictionlog.tables import pack_rows
 from app.serving.answer import CandidateAnswer
@@ -67,12 +69,13 @@ class BulkPredictor:
 
     def __init__(
         self, schema: RequestSchema, service: FeatureService, store: OnlineFeatures, log: SegmentWriter,
-        observe: Observe, features_share: float = 1.0,
+        observe: Observe, features_share: float = 1.0, hidden: frozenset[str] = frozenset(),
     ) -> None:
         self._schema = schema
         self._service = service
         self._store = store
         self._log = log
+        self._hidden = hidden
         self._observe = observe
         self._features_share = features_share
 
@@ -149,7 +152,10 @@ class BulkPredictor:
     ) -> dict[str, Any]:
         features = pa.nulls(answers.num_rows)
         if self._features_share > 0:
-            columns = [pending.features[n].combine_chunks() for n in pending.features.column_names]
+            columns = [
+                redacted(pending.features[n]) if n in self._hidden else pending.features[n].combine_chunks()
+                for n in pending.features.column_names
+            ]
             features = pa.StructArray.from_arrays(columns, names=pending.features.column_names)
         rows = pa.table(
             {
@@ -169,6 +175,15 @@ class BulkPredictor:
             "principal": pending.caller.grant.principal,
             "packed_rows": pack_rows(rows),
         }
+
+
+def redacted(values: pa.ChunkedArray) -> pa.Array:
+    """As `redact`, of a column: nulls stay nulls.
+
+    >>> redacted(pa.chunked_array([[1, None]])).to_pylist()
+    ['[redacted]', None]
+    """
+    return pc.if_else(values.combine_chunks().is_valid(), HIDDEN, pa.scalar(None, pa.string()))
 
 
 def _chosen(by_candidate: npt.NDArray[np.bool_], candidate: str, champion: str) -> pa.Array:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import MillraceError, ModelError, RequestError
+from app.foundation.access import redact
 from app.predictionlog.segment import SegmentWriter
 from app.serving.answer import CandidateAnswer, Prediction, combine, rows_for_champion
 from app.serving.caller import Caller
@@ -93,6 +94,7 @@ class Predictor:
         observe: gets each answered batch's columns (features and `score`) for monitoring.
         features_share: share of requests whose features are logged.
         cache: scores of the champion to use again; `None`: none is.
+        hidden: inputs whose values the log must not keep.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Predictor:
         observe: Observe,
         features_share: float = 1.0,
         cache: ScoreCache | None = None,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
         self._schema = schema
         self._service = service
@@ -112,6 +115,7 @@ class Predictor:
         self._observe = observe
         self._features_share = features_share
         self.cache = cache
+        self._hidden = hidden
 
     def parse(self, body: bytes, caller: Caller, followed: Followed[Any]) -> PredictRequest:
         """The request in a JSON body.
@@ -192,7 +196,7 @@ class Predictor:
     ) -> Answered:
         predictions = combine(pending.request.keys, pending.assigned, pending.route, champion_scores, candidate)
         latency_s = time.perf_counter() - pending.started_at
-        self._log.append(_record(pending, predictions, latency_s, self._logs_features(pending)))
+        self._log.append(_record(pending, predictions, latency_s, self._logged(pending)))
         self._observe(pending.at, _columns(pending, predictions))
         return Answered(pending.request.request_id, pending.route, tuple(predictions), latency_s, model_s)
 
@@ -211,10 +215,15 @@ class Predictor:
                 found[i] = score
         return [score for score in found if score is not None]
 
-    def _logs_features(self, pending: Pending) -> bool:
-        """Decided by the request's id: an attempt made again is logged like the first."""
+    def _logged(self, pending: Pending) -> Sequence[Row | None]:
+        """The features of each row for the log, `None` where the request is not among those logged with theirs.
+
+        Decided by the request's id: an attempt made again is logged like the first.
+        """
         share = self._features_share
-        return share >= 1.0 or position(pending.request.request_id, "log") < share * 100.0
+        if share < 1.0 and position(pending.request.request_id, "log") >= share * 100.0:
+            return [None] * len(pending.rows)
+        return [redact(row, self._hidden) for row in pending.rows] if self._hidden else pending.rows
 
     def _with_features(self, rows: Sequence[Row], at: datetime) -> tuple[Row, ...]:
         features = self._store.get_online_features(self._service, list(rows), at=at)
@@ -245,7 +254,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _record(
-    pending: Pending, predictions: Sequence[Prediction], latency_s: float, with_features: bool
+    pending: Pending, predictions: Sequence[Prediction], latency_s: float, logged: Sequence[Row | None]
 ) -> dict[str, Any]:
     return {
         "request_id": pending.request.request_id,
@@ -259,9 +268,9 @@ def _record(
         "rows": [
             {
                 "key": p.key, "score": p.score, "assigned": p.variant, "answered_by": p.answered_by,
-                "version": p.version, "error": p.error, "features": row if with_features else None,
+                "version": p.version, "error": p.error, "features": row,
             }
-            for p, row in zip(predictions, pending.rows, strict=True)
+            for p, row in zip(predictions, logged, strict=True)
         ],
     }
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.errors import RequestError
 from app.features.view_rows import key_fields
-from app.spec.features import DType, FeatureView, Source
+from app.spec.features import DType, FeatureView, OnDemandFeatureView, Source
 from app.spec.project import Project
 
 Row = dict[str, Any]
@@ -47,8 +47,19 @@ class RequestSchema:
                 for key in key_fields(view):
                     name = renamed.get(key.name, key.name)
                     entity[name] = declared.get(name, key.dtype)
+        for view in _behind_on_demand(project, {*request, "event_timestamp", *entity}):
+            for key in key_fields(view):
+                entity.setdefault(key.name, declared.get(key.name, key.dtype))
         entity.update(request)
         return cls(cases.key, entity, features)
+
+
+def _behind_on_demand(project: Project, given: set[str]) -> list[FeatureView]:
+    """Views outside the service that give inputs to its on-demand views."""
+    views = [project.view(name) for name in dict.fromkeys(r.view for r in project.references(project.service))]
+    inputs = {name for view in views if isinstance(view, OnDemandFeatureView) for name in view.inputs} - given
+    inputs -= {f.name for view in views if isinstance(view, FeatureView) for f in view.feature_fields}
+    return [view for view in project.views if inputs & {f.name for f in view.feature_fields}]
 
 
 def check_row(row: object, columns: Mapping[str, DType], where: str, required: frozenset[str]) -> Row:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from app.errors import MillraceError, RequestTimeoutError
+from app.features.access import hidden_in_log
 from app.features.store import FeatureStore
 from app.foundation.access import Authenticator, TokenRegistry
 from app.foundation.projects import load_project
@@ -117,9 +118,9 @@ class ModelService:
         self._labels = SegmentWriter(segment_folder(settings.segments, project.name, "labels"))
         log = SegmentWriter(segment_folder(settings.segments, project.name, "predictions"))
         observe: Observe = self.feed
-        share = policy.log_features_share
-        self.predictor = Predictor(self.schema, project.service, self._store, log, observe, share, self.cache)
-        self.bulk = BulkPredictor(self.schema, project.service, self._store, log, observe, share)
+        share, hidden = policy.log_features_share, hidden_in_log(project)
+        self.predictor = Predictor(self.schema, project.service, self._store, log, observe, share, self.cache, hidden)
+        self.bulk = BulkPredictor(self.schema, project.service, self._store, log, observe, share, hidden)
         self.batcher = None if policy.batching is None else Batcher(policy.batching, self._finish_together)
         self._follower: RouteFollower[ServableModel] = RouteFollower(
             RoutingTable(database),

@@ -176,12 +176,14 @@ class AccessPolicy:
 
     With `roles`, only what some role of the principal allows is allowed. The two lists are short forms: `pii_readers`
     alone may read personal data, `writers` alone may apply, materialise, push and delete; whoever a list names needs no
-    role for it.
+    role for it. `log_personal`: whether the prediction log keeps the values of personal inputs; else it says only
+    whether there was one.
     """
 
     pii_readers: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
+    log_personal: bool = False
 
 
 @dataclass(frozen=True)

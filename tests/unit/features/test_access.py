@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -13,9 +14,12 @@ import pyarrow as pa
 import pytest
 
 from app.errors import AccessDeniedError
+from app.features.access import hidden_in_log
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.store import FeatureStore
+from app.features.training_set import training_set
 from app.features.view_facts import view_facts
+from app.pipeline.prepare import ingest_sources
 from app.settings import Settings
 from app.spec import AccessPolicy, Expectation, Field, Project, Role
 from app.spec.policies import AccessAction
@@ -226,3 +230,59 @@ def test_changes_are_in_the_audit_trail(settings: Settings) -> None:
     (entry,) = store.audit()
     assert (entry["principal"], entry["what"], entry["revision"]) == ("ann", "changed", 1)
     assert "price: new, version 1" in entry["reason"]
+
+
+def personal(project: Project, **policy: Any) -> Project:
+    """Amounts and quantities are personal."""
+    def marked(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+        return tuple(dataclasses.replace(f, pii=f.name in ("price", "quantity")) for f in fields)
+
+    cases = dataclasses.replace(
+        project.cases, source=dataclasses.replace(project.cases.source, fields=marked(project.cases.source.fields))
+    )
+    views = tuple(dataclasses.replace(v, fields=marked(v.fields)) for v in project.views)
+    return dataclasses.replace(project, cases=cases, views=views, access=AccessPolicy(**policy))
+
+
+def test_the_prediction_log_hides_personal_inputs_unless_told_otherwise() -> None:
+    assert hidden_in_log(shop.PROJECT) == frozenset()
+    assert hidden_in_log(personal(shop.PROJECT)) == {"price", "quantity"}
+    assert hidden_in_log(personal(shop.PROJECT, log_personal=True)) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("roles", "project", "denied"),
+    [
+        ((Role("r", ("ann",), ("read",), views=("turnover", "price", "last_sale", "purchase")),), shop.PROJECT, "read"),
+        ((Role("r", ("ann",), ("read",)),), personal(shop.PROJECT), "read_pii"),
+    ],
+    ids=["only views", "personal"],
+)
+def test_a_training_set_asks_for_its_cases_and_labels_too(
+    settings: Settings, roles: tuple[Role, ...], project: Project, denied: str
+) -> None:
+    """Roles of single views do not cover the rows of a source that none of them reads."""
+    project = dataclasses.replace(project, access=AccessPolicy(roles=roles))
+    store = FeatureStore(project, settings, principal="ann")
+    with pytest.raises(AccessDeniedError, match=rf"source 'cases'.*the right '{denied}'"):
+        training_set(project, store, store.lake, shop.BASE, LATER)
+    assert store_audit_names(settings, project) == ["source 'cases'"]
+
+
+def store_audit_names(settings: Settings, project: Project) -> list[str]:
+    everybody = dataclasses.replace(project, access=AccessPolicy())
+    return [denial["subject"] for denial in FeatureStore(everybody, settings).audit()]
+
+
+def test_the_loop_may_ingest_only_what_its_principal_may(settings: Settings) -> None:
+    project = dataclasses.replace(shop.PROJECT, access=AccessPolicy(roles=(Role("r", ("ann",), ("read",)),)))
+    store = FeatureStore(project, settings, principal="ann")
+
+    class Run:
+        def perform(self, _name: str, action: Callable[[], Any]) -> None:
+            action()
+
+    session: Any = SimpleNamespace(project=project, store=store, run=Run())
+    with pytest.raises(AccessDeniedError, match="materialize"):
+        ingest_sources(session)
+    assert store.lake.tables("shop") == []

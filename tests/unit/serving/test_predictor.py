@@ -41,12 +41,12 @@ class Store:
 
 
 class Harness:
-    def __init__(self, folder: Path, route: Route) -> None:
+    def __init__(self, folder: Path, route: Route, hidden: frozenset[str] = frozenset()) -> None:
         self.seen: list[tuple[datetime, dict[str, list[Any]]]] = []
         self.folder = folder
         self.predictor = Predictor(
             SCHEMA, FeatureService("s", ("v:stock",)), Store(), SegmentWriter(folder),
-            lambda at, columns: self.seen.append((at, columns)),
+            lambda at, columns: self.seen.append((at, columns)), hidden=hidden,
         )
         self.followed = Followed(route, {"1": Sum()})
 
@@ -71,6 +71,14 @@ def test_champion_alone(tmp_path: Path) -> None:
     assert record["request_id"] == "r"
     assert [row["features"] for row in record["rows"]] == [{"price": float(i), "stock": 3.0} for i in range(3)]
     assert harness.seen == [(AT, {"price": [0.0, 1.0, 2.0], "stock": [3.0] * 3, "score": [3.0, 4.0, 5.0]})]
+
+
+def test_the_log_keeps_no_personal_value(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, Route("m", 7, "1"), frozenset({"stock"}))
+    answered = harness.predictor.finish(harness.ask(1), CandidateAnswer())
+    assert [p["score"] for p in answered.body["predictions"]] == [3.0]
+    (record,) = harness.log()
+    assert record["rows"][0]["features"] == {"price": 0.0, "stock": "[redacted]"}
 
 
 def test_split_and_fallback(tmp_path: Path) -> None:
