@@ -2,7 +2,8 @@
 
 model.json       kind, task, inputs, hashes, metadata
 transform.json   the fitted transform (torch models)
-model.onnx       a torch model            model.skops   a scikit-learn estimator
+model.onnx       a torch model, served    model.safetensors   its weights as trained, to go on from
+model.skops      a scikit-learn estimator
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from app.models.row_transform import MAX_ROWS, RowTransform
 from app.models.transform import Transform, category_text, numeric_matrix
 from app.spec.models import Task
 
-MANIFEST, ONNX, SKOPS = "model.json", "model.onnx", "model.skops"
+MANIFEST, ONNX, SKOPS, WEIGHTS = "model.json", "model.onnx", "model.skops", "model.safetensors"
 # What scikit-learn's estimators hold beyond what skops itself trusts; each was read and does nothing but compute.
 TRUSTED_TYPES = frozenset(
     {

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.spec.features import FeatureService, Field, Source
 
 Task = Literal["binary", "regression"]
+Quantization = Literal["none", "int8"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class TorchModel:
     deepspeed: Mapping[str, Any] = field(default_factory=dict)  # overrides, merged key by key at every depth
     checkpoint_every_steps: int | None = None  # besides the one after each epoch
     checkpoint_every_s: float | None = 300.0  # a kill loses at most about so much work
+    # int8: weights are served in 8 bits; it is this smaller model that is scored, judged by the gates and registered
+    quantize: Quantization = "none"
     seed: int = 7
     deadline_s: float = 900.0  # a run that is not done by then fails
 

@@ -82,7 +82,7 @@ def train_torch(
     with outcome.checkpoint.as_directory() as checkpoint:
         module.load_state_dict(load_file(Path(checkpoint) / WEIGHTS))
     metadata = {"name": model.name, "signature": asdict(signature)}
-    save_torch(folder, module, transform, task, inputs, rows.frame, metadata, target)
+    save_torch(folder, module, transform, task, inputs, rows.frame, metadata, target, model.quantize)
     shutil.rmtree(settings.runs / run_id, ignore_errors=True)
     kept = ("loss", "epoch", "epoch_s", "data_wait_s")
     return {k: float(outcome.metrics[k]) for k in kept}, config
