@@ -17,6 +17,8 @@ from app.models.transform import CLIP, Transform
 MAX_ROWS = 64
 MAX_EXACT = 2**53  # beyond it an integer column with nulls loses digits in a frame
 
+NUMBERS = {float, int, bool, type(None)}
+
 Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 
@@ -37,16 +39,13 @@ class RowTransform:
         Raises:
             KeyError: a row lacks a column.
         """
-        values = np.empty((len(rows), len(self._numeric)))
-        for b, row in enumerate(rows):
-            for f, name in enumerate(self._numeric):
-                value = row[name]
-                if value is None:
-                    values[b, f] = np.nan
-                elif isinstance(value, float) or (isinstance(value, int) and -MAX_EXACT < value < MAX_EXACT):
-                    values[b, f] = value
-                else:
-                    return None
+        given = [[row[name] for name in self._numeric] for row in rows]
+        kinds = {type(value) for row in given for value in row}
+        if not kinds <= NUMBERS:
+            return None
+        if int in kinds and any(isinstance(v, int) and not -MAX_EXACT < v < MAX_EXACT for row in given for v in row):
+            return None
+        values = np.array(given, dtype=np.float64)  # a null becomes NaN
         codes = np.zeros((len(rows), len(self._categorical)), dtype=np.int64)
         for c, (name, code) in enumerate(zip(self._categorical, self._codes, strict=True)):
             texts = _texts([row[name] for row in rows])
@@ -54,9 +53,12 @@ class RowTransform:
                 return None
             for b, text in enumerate(texts):
                 codes[b, c] = 0 if text is None else code.get(text, 0)
+        numeric = np.minimum(np.maximum((values - self._mean) / self._scale, -CLIP), CLIP)
         missing = np.isnan(values)
-        scaled = np.clip((values - self._mean) / self._scale, -CLIP, CLIP)
-        numeric = np.concatenate([np.where(missing, 0.0, scaled), missing[:, self._flagged]], axis=1)
+        if missing.any():
+            numeric = np.where(missing, 0.0, numeric)
+        if self._flagged:
+            numeric = np.concatenate([numeric, missing[:, self._flagged]], axis=1)
         return numeric.astype(np.float32), codes
 
 

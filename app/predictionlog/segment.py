@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 Kind = Literal["predictions", "labels"]
 SUFFIX = ".jsonl"
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 
 
@@ -51,8 +52,7 @@ class SegmentWriter:
         with self._lock:
             sequence = self.sequence
             self.sequence += 1
-            named = {"boot_id": self.boot_id, "sequence": sequence, **record}
-            data = json.dumps(named, separators=(",", ":"), default=str).encode() + b"\n"
+            data = _ENCODER.encode({"boot_id": self.boot_id, "sequence": sequence, **record}).encode() + b"\n"
             written = os.write(self._descriptor, data)
             self._num_bytes += written
             if written != len(data):

@@ -70,15 +70,19 @@ def check_row(row: object, columns: Mapping[str, DType], where: str, required: f
     """
     if not isinstance(row, dict):
         raise RequestError(f"{where} is {kind_of(row)}; expected an object.", where=where)
-    for name in row:
-        if name not in columns:
-            raise RequestError(
-                f"{where} has an unknown field {shown(name)}; known: {', '.join(columns)}.", where=where, field=name
-            )
     for name in required:
         if name not in row:
             raise RequestError(f"{where} lacks field {name!r}; send null if it is not known.", where=where, field=name)
-    return {name: check_value(value, columns[name], f"{where}.{name}") for name, value in row.items()}
+    checked: Row = {}
+    for name, value in row.items():
+        dtype = columns.get(name)
+        if dtype is None:
+            raise RequestError(
+                f"{where} has an unknown field {shown(name)}; known: {', '.join(columns)}.", where=where, field=name
+            )
+        good = None if value is None else _CHECKS[dtype](value)
+        checked[name] = check_value(value, dtype, f"{where}.{name}") if good is None else good
+    return checked
 
 
 def check_value(value: object, dtype: DType, where: str) -> Any:

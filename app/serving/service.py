@@ -47,7 +47,7 @@ CANDIDATE_TIMEOUT_S = 2.0
 INLINE_BYTES = 16_384  # a body up to here is parsed on the loop
 INLINE_ROWS = 16
 INLINE_MODEL_S = 0.001
-SMOOTHING = 0.05
+QUICKER, SLOWER = 0.3, 0.02  # weight of a new time below or above the usual one
 STUCK_S = 60.0
 
 AskCandidate = Callable[[str | None, list[Row]], Awaitable[Sequence[float]]]
@@ -73,6 +73,19 @@ def decide_inline(has_features: bool, num_rows: int, model_s: float) -> bool:
     (True, False, False)
     """
     return has_features and num_rows <= INLINE_ROWS and model_s <= INLINE_MODEL_S
+
+
+def usual_s(before_s: float, now_s: float) -> float:
+    """The usual time of a model after one more call took `now_s`.
+
+    It falls fast and rises slowly: a busy machine makes single calls slow, and that says nothing of the model.
+
+    >>> usual_s(float("inf"), 0.5), usual_s(1.0, 0.0), usual_s(1.0, 2.0)
+    (0.5, 0.7, 1.02)
+    """
+    if before_s == float("inf"):
+        return now_s
+    return before_s + (QUICKER if now_s < before_s else SLOWER) * (now_s - before_s)
 
 
 class ModelService:
@@ -207,10 +220,7 @@ class ModelService:
         else:
             answered = await self._in_time(self._predict_in_thread(request, caller, override, followed))
         if answered.model_s:
-            before = self._model_s
-            self._model_s = (
-                answered.model_s if before == float("inf") else before + SMOOTHING * (answered.model_s - before)
-            )
+            self._model_s = usual_s(self._model_s, answered.model_s)
         self.metrics.answered(answered.latency_s, answered.predictions)
         return answered
 
