@@ -42,11 +42,44 @@ class ResidualMLP(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(width, dropout) for _ in range(depth)))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 1))
 
+    def pipeline_layers(self) -> list[nn.Module]:
+        """The layers in order, for training in stages."""
+        return [FirstLayer(self.embeddings, self.first), *self.blocks, LastLayer(self.head)]
+
     def forward(self, numeric: Tensor, codes: Tensor) -> Tensor:
-        embedded = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
-        x = self.first(torch.cat([numeric, *embedded], dim=1))
-        logits: Tensor = self.head(self.blocks(x))[:, 0]
-        return logits
+        x = FirstLayer.of(self.embeddings, self.first, numeric, codes)
+        return LastLayer.of(self.head, self.blocks(x))
+
+
+class FirstLayer(nn.Module):
+    """Numbers [B, F] and codes [B, C] to [B, W], as the first stage of a pipeline."""
+
+    def __init__(self, embeddings: nn.ModuleList, first: nn.Linear) -> None:
+        super().__init__()
+        self.embeddings, self.first = embeddings, first
+
+    @staticmethod
+    def of(embeddings: nn.ModuleList, first: nn.Linear, numeric: Tensor, codes: Tensor) -> Tensor:
+        embedded = [embedding(codes[:, i]) for i, embedding in enumerate(embeddings)]
+        return first(torch.cat([numeric, *embedded], dim=1))  # type: ignore[no-any-return]
+
+    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        return self.of(self.embeddings, self.first, *inputs)
+
+
+class LastLayer(nn.Module):
+    """[B, W] to logits or values [B], as the last stage of a pipeline."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    @staticmethod
+    def of(head: nn.Module, x: Tensor) -> Tensor:
+        return head(x)[:, 0]  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.of(self.head, x)
 
 
 def residual_mlp(

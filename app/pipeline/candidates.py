@@ -65,7 +65,9 @@ def train_and_judge(
     run_id = f"{session.run_id}-{name}"
     with ThreadPoolExecutor(1) as beside:  # starting training workers leaves cores idle: the baseline uses them
         fitting = beside.submit(train, project, project.baseline, train_rows, settings, f"{run_id}-baseline")
-        trained = train(project, model, train_rows, settings, run_id)
+        trained = train(
+            project, model, train_rows, settings, run_id, lambda report: session.progress.line(str(report))
+        )
         baseline = fitting.result()
     validation = validate(
         project,

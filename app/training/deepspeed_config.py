@@ -165,7 +165,7 @@ def _derived(model: TorchModel, data_parallel: int) -> dict[str, Any]:
     if model.offload == "optimizer_and_parameters":
         zero["offload_param"] = {"device": "cpu"}
     config: dict[str, Any] = {
-        "train_batch_size": model.batch_size,
+        "train_batch_size": model.batch_size * model.tensor_parallel,  # it counts tensor-parallel copies as rows
         "train_micro_batch_size_per_gpu": model.batch_size // (data_parallel * accumulation),
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": model.gradient_clipping,

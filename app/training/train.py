@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from app.spec import Project
 from app.spec.models import Model, TorchModel
 from app.training.arrays import check_trainable
 from app.training.estimator import train_estimator
+from app.training.progress import EpochReport
 from app.training.torch_trainer import train_torch
+from app.training.training_table import TrainingTable
 
 if TYPE_CHECKING:
-    from app.features.training_set import TrainingSet  # heavy; workers never need it
+    from app.features.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,45 @@ class TrainedModel:
     run_record: dict[str, Any]
 
 
-def train(project: Project, model: Model, rows: TrainingSet, settings: Settings, run_id: str) -> TrainedModel:
+def train(
+    project: Project,
+    model: Model,
+    rows: TrainingSet | TrainingTable,
+    settings: Settings,
+    run_id: str,
+    listen: Callable[[EpochReport], None] | None = None,
+) -> TrainedModel:
     """Trains `model` on `rows` and exports it; a run of the same id that was cut off goes on from its checkpoint.
+
+    Args:
+        project: whose label says what is learned.
+        model: what to train.
+        rows: in memory, or as a table that is streamed; an estimator needs them in memory and reads the table.
+        settings: where runs and artefacts lie.
+        run_id: names the run, in its folder, in MLflow and on the dashboard.
+        listen: is told of each finished epoch of a torch model.
 
     Raises:
         TrainingError: the rows cannot be learned from, or the run failed; nothing is left behind as a model.
     """
     task = project.label.task
-    check_trainable(rows.frame, task, f"model {model.name!r}")
+    if isinstance(rows, TrainingTable):
+        num_rows = rows.num_rows()
+        if not isinstance(model, TorchModel):
+            rows = rows.in_memory()
+    else:
+        num_rows = len(rows.frame)
+    if not isinstance(rows, TrainingTable):
+        check_trainable(rows.frame, task, f"model {model.name!r}")
     folder = settings.home / "trained" / run_id
     shutil.rmtree(folder, ignore_errors=True)
     started_s = time.monotonic()
     metrics: dict[str, float] = {}
-    record: dict[str, Any] = {"run_id": run_id, "rows": len(rows.frame)}
+    record: dict[str, Any] = {"run_id": run_id, "rows": num_rows}
     if isinstance(model, TorchModel):
-        metrics, record["deepspeed"] = train_torch(model, task, rows, settings, run_id, folder)
+        metrics, record["deepspeed"] = train_torch(model, task, rows, settings, run_id, folder, listen)
     else:
+        assert not isinstance(rows, TrainingTable)  # read above
         train_estimator(model, task, rows, folder)
     metrics["train_s"] = time.monotonic() - started_s
     config = {k: v for k, v in asdict(model).items() if k != "service"}
