@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -108,8 +109,11 @@ def _schema_problems(model: ServableModel, rows: pd.DataFrame) -> list[str]:
 def _probe_apart(folder: Path, rows: Path) -> dict[str, Any] | str:
     """What the other process printed, or why there is nothing."""
     command = [sys.executable, "-m", "app.evaluation.serving_probe", str(folder), str(rows)]
+    one_cpu = {**os.environ, "OMP_NUM_THREADS": "1"}  # as Ray gives a replica of one CPU
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=one_cpu, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"did not load and answer within {TIMEOUT_S:g} s"
     if done.returncode:
