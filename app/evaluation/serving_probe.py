@@ -22,7 +22,7 @@ import psutil
 from app.errors import MillraceError, MissingColumnError
 from app.evaluation.gates.verdict import ServingMeasure
 from app.evaluation.metrics import Floats
-from app.models.artefact import ServableModel
+from app.models.artefact import EXPORT_DIFFERENCE, ServableModel
 
 NUM_ROWS = 100  # asked one by one
 NUM_ROUNDS = 3  # the fastest answer to a row counts: what else the machine does is not the model's
@@ -76,7 +76,7 @@ def probe(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
         "schema_problems": problems,
         "feature_names": list(model.feature_names),
         "scores": scores.tolist(),
-        "export_difference": model.metadata.get("export_difference"),
+        "export_difference": model.metadata.get(EXPORT_DIFFERENCE),
         "load_s": load_s,
         "p50_ms": float(p50),
         "p99_ms": float(p99),

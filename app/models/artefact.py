@@ -37,6 +37,7 @@ TRUSTED_TYPES = frozenset(
     }
 )
 EXPORT_TOLERANCE = 1e-5
+EXPORT_DIFFERENCE = "export_difference"  # metadata: largest difference of what was written from what was trained
 Scores = npt.NDArray[np.float64]
 
 
@@ -103,7 +104,7 @@ class ServableModel:
             self._wanted = frozenset(i.name for i in self._session.get_inputs())
             self._target = Target(**self.metadata["target"])
         else:
-            self._estimator = _load_estimator(folder / SKOPS)
+            self._estimator = load_estimator(folder / SKOPS)
 
     @classmethod
     def load(cls, folder: Path) -> ServableModel:
@@ -187,7 +188,12 @@ def onnx_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _load_estimator(path: Path) -> Any:
+def load_estimator(path: Path) -> Any:
+    """A scikit-learn estimator from its skops file.
+
+    Raises:
+        ModelError: it holds types that are not trusted.
+    """
     import skops.io  # brings all of scikit-learn and torch: seconds that a replica of an ONNX model need not pay
 
     types = skops.io.get_untrusted_types(file=path)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.models.artefact import MANIFEST, ServableModel
+from app.models.artefact import EXPORT_DIFFERENCE, MANIFEST, ServableModel
 
 # Differ between two writings of the same object: memory addresses, and the writer's own version.
 SKOPS_NOISE = frozenset({"__id__", "_skops_version", "protocol"})
@@ -58,7 +58,7 @@ def compare_models(first: Path, second: Path, rows: pd.DataFrame) -> Comparison:
 def _contents(folder: Path) -> Iterator[tuple[str, Any]]:
     """Arrays and plain values by name."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["metadata"].pop("export_difference", None)  # measured, not learned
+    manifest["metadata"].pop(EXPORT_DIFFERENCE, None)  # measured, not learned
     for key in ("kind", "task", "feature_names", "categorical", "metadata"):
         yield f"{MANIFEST}/{key}", manifest[key]
     for name in sorted(manifest["sha256"]):

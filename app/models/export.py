@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from app.errors import ModelError
 from app.models.artefact import (
+    EXPORT_DIFFERENCE,
     EXPORT_TOLERANCE,
     ONNX,
     SKOPS,
@@ -23,6 +24,7 @@ from app.models.artefact import (
     Inputs,
     ServableModel,
     Target,
+    load_estimator,
     onnx_session,
     run_onnx,
     seal,
@@ -84,15 +86,17 @@ def save_torch(
     with torch.no_grad():
         expected = module(*given).numpy()
     exported = run_onnx(onnx_session(folder / ONNX), numeric, codes)
-    _check_equal(exported, expected, EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max())), "exported")
+    tolerance = EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    difference = _check_equal(exported, expected, tolerance, "exported")
     if quantize == "int8":
         _quantise(folder / ONNX)
         # In units of the label's deviation for a regression: the scale the network learned.
         small = to_scores(run_onnx(onnx_session(folder / ONNX), numeric, codes), task, Target())
-        _check_equal(small, to_scores(expected, task, Target()), INT8_TOLERANCE, "8-bit")
+        difference = _check_equal(small, to_scores(expected, task, Target()), INT8_TOLERANCE, "8-bit")
     save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / WEIGHTS)
     transform.save(folder)
-    seal(folder, "torch", task, inputs, {**metadata, "target": asdict(target), "quantize": quantize})
+    known = {**metadata, "target": asdict(target), "quantize": quantize, EXPORT_DIFFERENCE: difference}
+    seal(folder, "torch", task, inputs, known)
     return folder
 
 
@@ -109,7 +113,8 @@ def _quantise(path: Path) -> None:
         logger.setLevel(level)
 
 
-def _check_equal(given: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
+def _check_equal(given: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> float:
+    """The largest difference; raises ModelError where it is above the tolerance."""
     difference = float(np.abs(given - expected).max())
     if not difference <= tolerance:
         raise ModelError(
@@ -117,6 +122,7 @@ def _check_equal(given: np.ndarray, expected: np.ndarray, tolerance: float, what
             f"most {tolerance:g}. Nothing was written that can be served.",
             difference=difference,
         )
+    return difference
 
 
 def save_estimator(
@@ -126,16 +132,27 @@ def save_estimator(
     inputs: Inputs,
     vocabularies: Mapping[str, list[str]],
     metadata: Mapping[str, Any],
+    sample: np.ndarray | None = None,
 ) -> Path:
     """Writes a fitted scikit-learn estimator with skops and seals; loads it once to see that it can be served.
 
+    `sample` [B, F + C]: rows on which what was written is compared with what was fitted.
+
     Raises:
-        ModelError: it holds types that a server would refuse.
+        ModelError: it holds types that a server would refuse, or what was written answers differently.
     """
     import skops.io  # brings all of scikit-learn: only estimators need it
 
     folder.mkdir(parents=True, exist_ok=True)
     skops.io.dump(estimator, folder / SKOPS)
-    seal(folder, "sklearn", task, inputs, {**metadata, "vocabularies": dict(vocabularies)})
+    known = {**metadata, "vocabularies": dict(vocabularies)}
+    if sample is not None:
+        known[EXPORT_DIFFERENCE] = _estimator_difference(estimator, load_estimator(folder / SKOPS), sample)
+    seal(folder, "sklearn", task, inputs, known)
     ServableModel.load(folder)
     return folder
+
+
+def _estimator_difference(fitted: Any, written: Any, sample: np.ndarray) -> float:
+    asked = "predict_proba" if hasattr(fitted, "predict_proba") else "predict"
+    return _check_equal(getattr(written, asked)(sample), getattr(fitted, asked)(sample), EXPORT_TOLERANCE, "written")

@@ -12,7 +12,7 @@ import ray
 
 from app.foundation.import_path import resolve
 from app.models.artefact import Inputs, estimator_matrix
-from app.models.export import save_estimator
+from app.models.export import CHECKED_ROWS, save_estimator
 from app.models.transform import by_frequency, category_text
 from app.spec.models import SklearnModel, Task
 from app.training.arrays import inputs_of
@@ -28,7 +28,8 @@ def train_estimator(model: SklearnModel, task: Task, rows: TrainingSet, folder: 
     inputs = inputs_of(model, rows)
     words = vocabularies(rows.frame, inputs)
     fitted = ray.get(_fit.remote(model, rows.frame, inputs, words))
-    save_estimator(folder, fitted, task, inputs, words, {"name": model.name})
+    sample = estimator_matrix(rows.frame.head(CHECKED_ROWS), inputs, words)
+    save_estimator(folder, fitted, task, inputs, words, {"name": model.name}, sample)
 
 
 def fit_estimator(model: SklearnModel, frame: pd.DataFrame, inputs: Inputs, words: dict[str, list[str]]) -> Any:

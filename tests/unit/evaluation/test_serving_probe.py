@@ -22,6 +22,7 @@ def test_a_sound_folder_loads_answers_and_is_measured(folder: Path) -> None:
     found = measure_serving(folder, frame(), scores, INPUTS.feature_names)
     assert found.problem is None and found.schema_problems == ()
     assert found.score_difference < 1e-6
+    assert found.export_difference is not None and found.export_difference < 1e-5
     assert 0 < found.p50_ms <= found.p99_ms and found.load_s > 0 and found.num_rows == 100
 
 

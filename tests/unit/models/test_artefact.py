@@ -100,6 +100,19 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
         ServableModel.load(folder)
 
 
+def test_an_estimator_that_is_written_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = estimator_matrix(frame(), INPUTS, {"kind": ["a", "b"]})
+    label = (frame()["y"] > 4).to_numpy(dtype=float)
+    fitted, other = (HistGradientBoostingClassifier(max_iter=n).fit(matrix, label) for n in (5, 50))
+    words = {"kind": ["a", "b"]}
+    same = save_estimator(tmp_path / "same", fitted, "binary", INPUTS, words, {}, matrix)
+    assert ServableModel.load(same).metadata["export_difference"] == 0.0
+    monkeypatch.setattr("app.models.export.load_estimator", lambda path: other)
+    with pytest.raises(ModelError, match="the written model differs"):
+        save_estimator(tmp_path / "m", fitted, "binary", INPUTS, words, {}, matrix)
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
 def test_a_missing_or_wrong_column_is_named(tmp_path: Path) -> None:
     served = ServableModel.load(torch_folder(tmp_path / "m")[0])
     with pytest.raises(MissingColumnError, match="kind"):
