@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-import polars as pl
+import pyarrow as pa
 import ray
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,7 +26,7 @@ from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
 from app.models.registry import ModelRegistry
-from app.predictionlog.reader import join_labels, read_labels, read_predictions
+from app.predictionlog.reader import join_labels, read_labels, read_mirrored, read_predictions
 from app.predictionlog.shipper import ship_all
 from app.rollout.controller import RolloutController
 from app.rollout.decide import Phase
@@ -39,7 +39,7 @@ from app.spec import Project
 TICK_S = 2.0
 OBSERVED_COLUMNS = [
     "request_id", "key", "prediction_timestamp", "score", "latency_ms", "assigned", "answered_by", "version",
-    "error", "rollout_id",
+    "error", "rollout_id", "overridden",
 ]
 logger = logging.getLogger(__name__)
 
@@ -85,20 +85,20 @@ class RolloutDriver:
     def _move(self, state: RolloutState) -> None:
         now = self._clock.now()
         try:
-            phase = self._controller.tick(state.rollout_id, now, self._observed(state, now))
+            phase = self._controller.tick(state.rollout_id, now, *self._observed(state, now))
         except StateConflictError as error:
             logger.info("%s", error.message)  # a person changed it meanwhile; the next tick sees that
             return
         if phase is Phase.HEALTHY:
             self._registry.set_alias(state.model, "champion", state.candidate)
 
-    def _observed(self, state: RolloutState, now: datetime) -> pl.DataFrame:
-        predictions = read_predictions(
-            self._lake, state.model, state.started_at, now + timedelta(seconds=1), OBSERVED_COLUMNS
-        )
-        rows = pl.from_arrow(join_labels(predictions, read_labels(self._lake, state.model, available_by=now)))
-        assert isinstance(rows, pl.DataFrame)
-        return rows
+    def _observed(self, state: RolloutState, now: datetime) -> tuple[pa.Table, pa.Table]:
+        """What was answered and what was mirrored since the rollout began, with the truth known now."""
+        end = now + timedelta(seconds=1)
+        labels = read_labels(self._lake, state.model, available_by=now)
+        answered = read_predictions(self._lake, state.model, state.started_at, end, OBSERVED_COLUMNS)
+        mirrored = read_mirrored(self._lake, state.model, state.started_at, end)
+        return join_labels(answered, labels), join_labels(mirrored, labels)
 
 
 class TickingDriver:

@@ -7,7 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from app.pipeline.session import Session
-from app.predictionlog.reader import join_labels, read_labels, read_predictions
+from app.predictionlog.reader import join_labels, read_labels, read_mirrored, read_predictions
 from app.predictionlog.shipper import ship_all
 
 COLUMNS = (
@@ -20,6 +20,7 @@ COLUMNS = (
     "answered_by",
     "version",
     "error",
+    "overridden",
     "rollout_id",
 )
 
@@ -41,5 +42,13 @@ def answers(
     predictions = read_predictions(session.lake, session.project.name, start, end, columns)
     labels = read_labels(session.lake, session.project.name, available_by=known_by)
     frame = pl.from_arrow(join_labels(predictions, labels))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.filter(pl.col("request_id").str.starts_with(f"{session.run_id}:"))
+
+
+def mirrored_answers(session: Session, start: datetime, end: datetime, known_by: datetime) -> pl.DataFrame:
+    """What candidates of this run were shown in `[start, end)`, with the truth known by a moment."""
+    shown = read_mirrored(session.lake, session.project.name, start, end)
+    frame = pl.from_arrow(join_labels(shown, read_labels(session.lake, session.project.name, available_by=known_by)))
     assert isinstance(frame, pl.DataFrame)
     return frame.filter(pl.col("request_id").str.starts_with(f"{session.run_id}:"))

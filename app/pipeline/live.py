@@ -21,7 +21,7 @@ from app.foundation.lineage import record_decision
 from app.foundation.state import models as m
 from app.foundation.telemetry import StepProgress
 from app.monitoring.profiler import start_profiler
-from app.pipeline.answers import answers, ship
+from app.pipeline.answers import answers, mirrored_answers, ship
 from app.pipeline.bad_candidate import register_bad_candidate
 from app.pipeline.calendar import Window, windows
 from app.pipeline.feed import HistoryFeed
@@ -154,7 +154,10 @@ def _check_rollout(live: Live, at: datetime) -> None:
     session, model = live.session, live.session.project.name
     ship(session)
     began = live.controller.record.get(live.rollout_id).started_at
-    phase = live.controller.tick(live.rollout_id, at, answers(session, began, at + timedelta(seconds=1), at))
+    end = at + timedelta(seconds=1)
+    phase = live.controller.tick(
+        live.rollout_id, at, answers(session, began, end, at), mirrored_answers(session, began, end, at)
+    )
     if phase not in (Phase.HEALTHY, Phase.ABORTED):
         return
     state = live.controller.record.get(live.rollout_id)

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from app.foundation.lake import Lake
-from app.predictionlog.tables import LABELS, PREDICTIONS, table_name
+from app.predictionlog.tables import LABELS, MIRRORED, PREDICTIONS, table_name
 
 
 def read_predictions(
@@ -35,6 +35,22 @@ def read_predictions(
         .select(wanted)
     )
     return newest.to_arrow().cast(pa.schema([PREDICTIONS.field(name) for name in wanted]))
+
+
+def read_mirrored(lake: Lake, project: str, start: datetime, end: datetime) -> pa.Table:
+    """What candidates were shown in `[start, end)` of event time; of repeated attempts the last."""
+    identifier = table_name(project, "mirrored")
+    if not lake.exists(identifier):
+        return MIRRORED.empty_table()
+    within = f"prediction_timestamp >= '{start.isoformat()}' and prediction_timestamp < '{end.isoformat()}'"
+    rows = lake.read(identifier, columns=MIRRORED.names, row_filter=within)
+    newest = (
+        _frame(rows)
+        .sort("logged_timestamp", "sequence")
+        .unique(["request_id", "key"], keep="last", maintain_order=True)
+        .sort("prediction_timestamp", "request_id", "key")
+    )
+    return newest.to_arrow().cast(MIRRORED)
 
 
 def read_labels(lake: Lake, project: str, available_by: datetime | None = None) -> pa.Table:

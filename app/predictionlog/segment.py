@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["predictions", "labels"]
+Kind = Literal["predictions", "labels", "mirrored"]
 SUFFIX = ".jsonl"
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024

@@ -173,8 +173,8 @@ class Shipper:
 
 
 def ship_all(lake: Tables, settings: Settings, project: str) -> dict[Kind, int]:
-    """Ships predictions and labels; rows that became visible, by kind."""
-    kinds: tuple[Kind, ...] = ("predictions", "labels")
+    """Ships predictions, labels and what was mirrored; rows that became visible, by kind."""
+    kinds: tuple[Kind, ...] = ("predictions", "labels", "mirrored")
     return {kind: Shipper(lake, settings, project, kind).ship() for kind in kinds}
 
 

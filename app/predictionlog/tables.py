@@ -28,6 +28,7 @@ PREDICTIONS = pa.schema(
         ("version", pa.string()),  # that answered
         ("epoch", pa.int64()),
         ("rollout_id", pa.string()),
+        ("overridden", pa.bool_()),  # a header dealt the row, not the split
         ("error", pa.string()),  # why the candidate did not answer a row assigned to it
         ("latency_ms", pa.float64()),  # of the whole request in the replica
         ("features", pa.string()),  # JSON; null where the features of a request were not sampled
@@ -46,7 +47,26 @@ LABELS = pa.schema(
         ("created_timestamp", MOMENT),
     ]
 )
-SCHEMAS: dict[Kind, pa.Schema] = {"predictions": PREDICTIONS, "labels": LABELS}
+MIRRORED = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("boot_id", pa.string()),
+        ("sequence", pa.int64()),
+        ("key", pa.string()),
+        ("prediction_timestamp", MOMENT),
+        ("score", pa.float64()),  # the champion's, as answered
+        ("mirror_score", pa.float64()),  # the candidate's, which nobody was given
+        ("mirror_error", pa.string()),  # why there is none
+        ("version", pa.string()),
+        ("mirror_version", pa.string()),
+        ("epoch", pa.int64()),
+        ("rollout_id", pa.string()),
+        ("latency_ms", pa.float64()),  # of the whole request in the replica
+        ("mirror_latency_ms", pa.float64()),  # until the candidate had answered the copy
+        ("logged_timestamp", MOMENT),
+    ]
+)
+SCHEMAS: dict[Kind, pa.Schema] = {"predictions": PREDICTIONS, "labels": LABELS, "mirrored": MIRRORED}
 
 
 def table_name(project: str, kind: Kind) -> str:
@@ -83,6 +103,7 @@ def _prediction_rows(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
         "prediction_timestamp": datetime.fromisoformat(record["at"]),
         "epoch": record["epoch"],
         "rollout_id": record["rollout_id"],
+        "overridden": record.get("overridden", False),
         "latency_ms": record["latency_ms"],
         "logged_timestamp": datetime.fromisoformat(record["logged_timestamp"]),
         "trace_id": record.get("trace_id"),
@@ -107,4 +128,14 @@ def _label_rows(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
         }
 
 
-_ROWS = {"predictions": _prediction_rows, "labels": _label_rows}
+def _mirrored_rows(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    moments = {
+        "prediction_timestamp": datetime.fromisoformat(record["at"]),
+        "logged_timestamp": datetime.fromisoformat(record["logged_timestamp"]),
+    }
+    shared = {name: record[name] for name in MIRRORED.names if name in record and name not in moments}
+    for row in record["rows"]:
+        yield {**shared, **moments, **row}
+
+
+_ROWS = {"predictions": _prediction_rows, "labels": _label_rows, "mirrored": _mirrored_rows}

@@ -7,7 +7,7 @@ had been answered and known by then. So the verdict does not depend on how often
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ import polars as pl
 
 from app.rollout.condition import parse_condition
 from app.rollout.measures import measure
+from app.rollout.mirror_measures import MIRROR_MEASURES, measure_mirrored
 from app.spec.policies import AnalysisMetric
 
 
@@ -87,9 +88,18 @@ class AnalysisResult:
         return found if self.experiment is None else {**found, "experiment": self.experiment}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a rollout: rows that were answered (see `measures`), rows that were mirrored
+    (see `mirror_measures`)."""
+
+    answered: pl.DataFrame
+    mirrored: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
 def analyse(
     metrics: Sequence[AnalysisMetric],
-    rows: pl.DataFrame,
+    rows: Seen,
     *,
     since: datetime,
     step_started_at: datetime,
@@ -99,7 +109,7 @@ def analyse(
 
     Args:
         metrics: none at all is inconclusive: a step that measured nothing has shown nothing.
-        rows: predictions (see `measures`) with `prediction_timestamp`, and `label_available_timestamp` if labelled.
+        rows: with `prediction_timestamp`, and `label_available_timestamp` if labelled.
         since: event time of the last change of weight.
         step_started_at: event time at which the analysis step began.
         now: event time; measurements due later have not happened.
@@ -130,20 +140,24 @@ def judge_outcomes(metric: AnalysisMetric, verdicts: Sequence[Verdict]) -> Verdi
 
 
 def _judge_metric(
-    metric: AnalysisMetric, rows: pl.DataFrame, since: datetime, step_started_at: datetime, now: datetime
+    metric: AnalysisMetric, rows: Seen, since: datetime, step_started_at: datetime, now: datetime
 ) -> MetricResult:
     outcomes: list[Outcome] = []
     verdict = Verdict.RUNNING
+    judged = rows.mirrored if metric.measure in MIRROR_MEASURES else rows.answered
     due = step_started_at + timedelta(seconds=metric.initial_delay_s)
     while verdict is Verdict.RUNNING and due <= now:
-        outcomes.append(_measure_once(metric, known_by(rows, since, due), due))
+        outcomes.append(_measure_once(metric, known_by(judged, since, due), due))
         verdict = judge_outcomes(metric, [o.verdict for o in outcomes])
         due += timedelta(seconds=metric.interval_s)
     return MetricResult(metric.name, verdict, tuple(outcomes))
 
 
 def _measure_once(metric: AnalysisMetric, rows: pl.DataFrame, at: datetime) -> Outcome:
-    measured = measure(metric.measure, rows, metric.kpi)
+    if metric.measure in MIRROR_MEASURES:
+        measured = measure_mirrored(metric.measure, rows)
+    else:
+        measured = measure(metric.measure, rows, metric.kpi)
     if measured.num_rows < metric.min_rows:
         return Outcome(at, Verdict.INCONCLUSIVE, measured.value, measured.num_rows)
     if measured.value is None or not abs(measured.value) < float("inf"):
@@ -156,6 +170,8 @@ def _measure_once(metric: AnalysisMetric, rows: pl.DataFrame, at: datetime) -> O
 
 def known_by(rows: pl.DataFrame, since: datetime, moment: datetime) -> pl.DataFrame:
     """Rows predicted in `[since, moment]`, with the labels that could be known at `moment`."""
+    if rows.is_empty():
+        return rows
     seen = rows.filter(pl.col("prediction_timestamp").is_between(since, moment))
     if "label_available_timestamp" not in seen.columns:
         return seen

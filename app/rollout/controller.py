@@ -16,20 +16,20 @@ import pyarrow as pa
 from app.clock import Clock, WallClock
 from app.errors import RolloutError
 from app.foundation.state import StateDatabase
-from app.rollout.analysis import Verdict, analyse
+from app.rollout.analysis import Seen, Verdict, analyse
 from app.rollout.decide import FINAL, Action, Observation, Phase, decide
 from app.rollout.experiment import run_experiment
 from app.rollout.plan import candidate_replicas, describe_step, switched, wanted_route, weight_at, weight_step
 from app.rollout.policy_check import check_policy
 from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, RolloutState, in_flight_error
 from app.serving.routing import Route, RoutingTable, candidate_name
-from app.spec.policies import Analysis, Experiment, Pause, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Experiment, Mirror, Pause, RolloutPolicy, SetWeight
 
 Rows: TypeAlias = pa.Table | pd.DataFrame | pl.DataFrame
-Seen = tuple[Observation, str]
+Found: TypeAlias = tuple[Observation, str]
 
 ROLLBACK = RolloutPolicy(strategy="rollback", steps=(), progress_deadline=timedelta(minutes=2))
-WAITING: Seen = (Observation.WAITING, "")
+WAITING: Found = (Observation.WAITING, "")
 VERDICTS = {
     Verdict.FAILED: Observation.ANALYSIS_FAILED,
     Verdict.ERROR: Observation.ANALYSIS_ERROR,
@@ -110,14 +110,17 @@ class RolloutController:
             driver=self._driver,
         ).rollout_id
 
-    def tick(self, rollout_id: str, event_time: datetime, observations: Rows) -> Phase:
+    def tick(
+        self, rollout_id: str, event_time: datetime, observations: Rows, mirrored: Rows | None = None
+    ) -> Phase:
         """Moves the rollout as far as it can go at `event_time`.
 
         Args:
             observations: predictions since the rollout's start with `assigned`, `answered_by`, `score`, `error`,
-                `prediction_timestamp`, and `label` with `label_available_timestamp` where known.
+                `latency_ms`, `prediction_timestamp`, and `label` with `label_available_timestamp` where known.
+            mirrored: what the candidate was shown since then, see `mirror_measures`.
         """
-        rows = _frame(observations)
+        rows = Seen(_frame(observations), pl.DataFrame() if mirrored is None else _frame(mirrored))
         state = self.record.get(rollout_id)
         while state.phase not in FINAL:
             route = self._make_traffic_follow(state)
@@ -195,6 +198,7 @@ class RolloutController:
         return self._routing.write(
             state.model, current.epoch, champion=wanted.champion, candidate=wanted.candidate,
             weight_percent=wanted.weight_percent, prepare=wanted.prepare, rollout_id=wanted.rollout_id,
+            mirror_percent=wanted.mirror_percent,
             reason=f"{state.phase}, step {state.step_index}: {state.reason}",
         )
 
@@ -204,7 +208,7 @@ class RolloutController:
             allowed.add(state.candidate)
         return route.champion not in allowed
 
-    def _observe(self, state: RolloutState, route: Route, rows: pl.DataFrame, now: datetime) -> Seen:
+    def _observe(self, state: RolloutState, route: Route, rows: Seen, now: datetime) -> Found:
         over = switched(state.policy, state.phase, state.step_index)
         if state.phase is Phase.DEGRADED or over:
             ready = self._champions_follow(route)
@@ -222,7 +226,7 @@ class RolloutController:
             return self._observe_loading(state, route)
         return self._observe_step(state, route, rows, now)
 
-    def _observe_loading(self, state: RolloutState, route: Route) -> Seen:
+    def _observe_loading(self, state: RolloutState, route: Route) -> Found:
         name = candidate_name(state.model)
         num_replicas = candidate_replicas(state.policy, self._num_replicas)
         if self._follow(name, route, num_replicas, state.candidate) and self._champions_follow(route):
@@ -232,25 +236,25 @@ class RolloutController:
             f"{state.candidate} was not loaded in {num_replicas} of its replicas within {self._replica_timeout_s:g} s"
         )
 
-    def _observe_step(self, state: RolloutState, route: Route, rows: pl.DataFrame, now: datetime) -> Seen:
+    def _observe_step(self, state: RolloutState, route: Route, rows: Seen, now: datetime) -> Found:
         steps = state.policy.steps
         step = steps[state.step_index]
         last = state.step_index == len(steps) - 1
         done = Observation.LAST_STEP_DONE if last else Observation.STEP_DONE
-        if isinstance(step, SetWeight):
-            return (done, f"weight is {step.percent:g}%") if self._champions_follow(route) else WAITING
+        if isinstance(step, SetWeight | Mirror):
+            return (done, f"{describe_step(step)} is in force") if self._champions_follow(route) else WAITING
         if isinstance(step, Pause):
             paused = now - state.step_started_at >= step.duration
             return (done, f"paused for {step.duration}") if paused else WAITING
         return self._observe_analysis(state, step, rows, now, done)
 
     def _observe_analysis(
-        self, state: RolloutState, step: Analysis | Experiment, rows: pl.DataFrame, now: datetime, done: Observation
-    ) -> Seen:
+        self, state: RolloutState, step: Analysis | Experiment, rows: Seen, now: datetime, done: Observation
+    ) -> Found:
         since = self.record.step_began(state, weight_step(state.policy, state.step_index))
         began = state.step_started_at
         if isinstance(step, Experiment):
-            result = run_experiment(step, rows, since=since, step_started_at=began, now=now)
+            result = run_experiment(step, rows.answered, since=since, step_started_at=began, now=now)
         else:
             result = analyse(state.policy.metrics, rows, since=since, step_started_at=began, now=now)
         self.record.keep_analysis(state, result, now)

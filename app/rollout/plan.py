@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from app.rollout.decide import Phase
 from app.serving.routing import Route
-from app.spec.policies import Analysis, Experiment, Pause, RolloutPolicy, SetWeight, Step
+from app.spec.policies import Analysis, Experiment, Mirror, Pause, RolloutPolicy, SetWeight, Step
 
 
 def describe_step(step: Step) -> str:
@@ -23,6 +23,8 @@ def describe_step(step: Step) -> str:
             return f"weight {percent:g}%"
         case Pause(duration):
             return f"pause {duration}"
+        case Mirror(percent):
+            return f"mirror {percent:g}%"
         case Experiment(kpi):
             return f"experiment on {kpi.name}"
         case Analysis():
@@ -35,9 +37,16 @@ def weight_at(policy: RolloutPolicy, step_index: int) -> float:
     return weights[-1] if weights else 0.0
 
 
+def mirror_at(policy: RolloutPolicy, step_index: int) -> float:
+    """The share of the champion's rows that the candidate is shown at a step: of the last `Mirror` up to it."""
+    shares = [step.percent for step in policy.steps[: step_index + 1] if isinstance(step, Mirror)]
+    return shares[-1] if shares else 0.0
+
+
 def weight_step(policy: RolloutPolicy, step_index: int) -> int:
-    """The step that set the weight in force, -1 before the first."""
-    return max((i for i, s in enumerate(policy.steps[: step_index + 1]) if isinstance(s, SetWeight)), default=-1)
+    """The step that set the traffic in force, -1 before the first."""
+    changes = (i for i, s in enumerate(policy.steps[: step_index + 1]) if isinstance(s, SetWeight | Mirror))
+    return max(changes, default=-1)
 
 
 def candidate_replicas(policy: RolloutPolicy, num_champions: int) -> int:
@@ -63,16 +72,17 @@ def wanted_route(
     """The traffic that phase and step ask for; its epoch is the current one's."""
     with_candidate = replace(
         current, champion=champion, candidate=candidate, rollout_id=rollout_id, prepare=None,
-        weight_percent=weight_at(policy, step_index),
+        weight_percent=weight_at(policy, step_index), mirror_percent=mirror_at(policy, step_index),
     )
+    alone = replace(with_candidate, candidate=None, weight_percent=0.0, mirror_percent=0.0)
     if switched(policy, phase, step_index):
-        return replace(with_candidate, champion=candidate, candidate=None, weight_percent=0.0)
+        return replace(alone, champion=candidate)
     if phase in (Phase.DEGRADED, Phase.ABORTED):
-        return replace(with_candidate, candidate=None, weight_percent=0.0)
+        return alone
     if phase is Phase.PENDING:
-        return replace(with_candidate, weight_percent=0.0)
+        return replace(with_candidate, weight_percent=0.0, mirror_percent=0.0)
     if phase is Phase.PROMOTING:
         if policy.strategy == "rollback":
-            return replace(with_candidate, candidate=None, weight_percent=0.0, prepare=candidate)
+            return replace(alone, prepare=candidate)
         return replace(with_candidate, prepare=candidate)
     return with_candidate

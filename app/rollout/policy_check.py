@@ -5,8 +5,9 @@ from __future__ import annotations
 from app.errors import RolloutError
 from app.rollout.condition import parse_condition
 from app.rollout.kpis import check_kpi
+from app.rollout.mirror_measures import MIRROR_MEASURES
 from app.rollout.plan import weight_at
-from app.spec.policies import Analysis, Experiment, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Experiment, Mirror, RolloutPolicy, SetWeight
 
 
 def check_policy(policy: RolloutPolicy) -> None:
@@ -38,6 +39,17 @@ def check_policy(policy: RolloutPolicy) -> None:
         if isinstance(step, Experiment):
             _check_experiment(step, weight_at(policy, index))
     weights = {step.percent for step in policy.steps if isinstance(step, SetWeight)}
+    mirrored = [step.percent for step in policy.steps if isinstance(step, Mirror)]
+    if any(not 0 <= percent <= 100 for percent in mirrored):
+        raise RolloutError("a Mirror of the rollout policy is outside 0 to 100 percent.")
+    if policy.strategy == "shadow" and (weights or not mirrored):
+        raise RolloutError(
+            "the rollout policy's strategy is 'shadow'; expected at least one Mirror and no SetWeight: use 'canary' to "
+            "give the candidate rows of its own after a Mirror.",
+            strategy=policy.strategy,
+        )
+    if any(metric.measure in MIRROR_MEASURES for metric in policy.metrics) and not mirrored:
+        raise RolloutError("the rollout policy measures what is mirrored, but has no Mirror step.")
     given = ", ".join(f"{weight:g}%" for weight in sorted(weights))
     if policy.strategy == "blue-green" and weights != {100}:
         raise RolloutError(

@@ -39,6 +39,7 @@ class BulkPending:
     keys: tuple[str, ...]
     features: pa.Table
     assigned: tuple[Variant, ...]
+    overridden: bool
     started_at: float
 
     @property
@@ -100,7 +101,8 @@ class BulkPredictor:
         assigned = tuple(split(keys, weight, route.salt, wanted))
         lacking = {n: pa.nulls(table.num_rows) for n in champion.feature_names if n not in table.column_names}
         columns = {n: lacking[n] if n in lacking else table[n] for n in champion.feature_names}
-        return BulkPending(caller, at, route, champion, keys, pa.table(columns), assigned, started_at)
+        features = pa.table(columns)
+        return BulkPending(caller, at, route, champion, keys, features, assigned, wanted is not None, started_at)
 
     def finish(self, pending: BulkPending, candidate: CandidateAnswer) -> BulkAnswered:
         """Scores what the champion must answer, writes the log, then gives the answer.
@@ -169,6 +171,7 @@ class BulkPredictor:
             "at": pending.at.isoformat(),
             "epoch": pending.route.epoch,
             "rollout_id": pending.route.rollout_id,
+            "overridden": pending.overridden,
             "latency_ms": latency_s * 1_000,
             "logged_timestamp": datetime.now(UTC).isoformat(),
             "trace_id": pending.caller.trace_id,

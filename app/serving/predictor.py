@@ -59,6 +59,7 @@ class Pending:
     champion: Scorer
     rows: tuple[Row, ...]
     assigned: tuple[Variant, ...]
+    overridden: bool  # a header dealt the rows, not the split
     started_at: float
 
     @property
@@ -72,7 +73,9 @@ class Answered:
     """What goes back to the caller. `model_s`: time in the champion, for all requests scored together."""
 
     request_id: str
+    at: datetime
     route: Route
+    rows: tuple[Row, ...]
     predictions: tuple[Prediction, ...]
     latency_s: float
     model_s: float
@@ -144,7 +147,7 @@ class Predictor:
         rows = tuple({name: row.get(name) for name in names} for row in rows)
         weight = route.weight_percent if route.candidate is not None else 0.0
         assigned = tuple(split(request.keys, weight, route.salt, wanted))
-        return Pending(request, caller, at, route, champion, rows, assigned, started_at)
+        return Pending(request, caller, at, route, champion, rows, assigned, wanted is not None, started_at)
 
     def finish(self, pending: Pending, candidate: CandidateAnswer) -> Answered:
         """Scores what the champion must answer, writes the log, then gives the answer.
@@ -198,7 +201,9 @@ class Predictor:
         latency_s = time.perf_counter() - pending.started_at
         self._log.append(_record(pending, predictions, latency_s, self._logged(pending)))
         self._observe(pending.at, _columns(pending, predictions))
-        return Answered(pending.request.request_id, pending.route, tuple(predictions), latency_s, model_s)
+        return Answered(
+            pending.request.request_id, pending.at, pending.route, pending.rows, tuple(predictions), latency_s, model_s
+        )
 
     def _scores(self, champion: Scorer, route: Route, rows: list[Row]) -> list[float]:
         if not rows:
@@ -261,6 +266,7 @@ def _record(
         "at": pending.at.isoformat(),
         "epoch": pending.route.epoch,
         "rollout_id": pending.route.rollout_id,
+        "overridden": pending.overridden,
         "latency_ms": latency_s * 1_000,
         "logged_timestamp": datetime.now(UTC).isoformat(),
         "trace_id": pending.caller.trace_id,

@@ -25,8 +25,8 @@ WAIT_STEP_S = 0.1
 class Route:
     """One routing epoch of a model.
 
-    `weight_percent` of the entity rows go to `candidate`; `prepare` is a version that every champion replica loads
-    beside its own before a promotion.
+    `weight_percent` of the entity rows go to `candidate`; of the others it is shown `mirror_percent`. `prepare` is a
+    version that every champion replica loads beside its own before a promotion.
     """
 
     model: str
@@ -36,6 +36,7 @@ class Route:
     weight_percent: float = 0.0
     prepare: str | None = None
     rollout_id: str | None = None
+    mirror_percent: float = 0.0
 
     @property
     def salt(self) -> str:
@@ -117,6 +118,7 @@ class RoutingTable:
         weight_percent: float = 0.0,
         prepare: str | None = None,
         rollout_id: str | None = None,
+        mirror_percent: float = 0.0,
         reason: str,
     ) -> Route:
         """Appends epoch `expected_epoch + 1` (0: there is none yet) if nobody else did.
@@ -127,6 +129,7 @@ class RoutingTable:
         row = m.RoutingState(
             model=model, epoch=expected_epoch + 1, champion=champion, candidate=candidate,
             weight_percent=weight_percent, prepare=prepare, rollout_id=rollout_id, reason=reason,
+            mirror_percent=mirror_percent,
             written_at=self._clock.now(),
         )
         found = self.find(model)
@@ -187,13 +190,15 @@ class RoutingTable:
 
 def _meaning(route: Route) -> tuple[object, ...]:
     return (
-        route.model, route.champion, route.candidate, route.weight_percent, route.prepare, route.rollout_id
+        route.model, route.champion, route.candidate, route.weight_percent, route.prepare, route.rollout_id,
+        route.mirror_percent,
     )
 
 
 def _route(row: m.RoutingState) -> Route:
     return Route(
-        row.model, row.epoch, row.champion, row.candidate, row.weight_percent, row.prepare, row.rollout_id
+        row.model, row.epoch, row.champion, row.candidate, row.weight_percent, row.prepare, row.rollout_id,
+        row.mirror_percent,
     )
 
 

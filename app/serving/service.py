@@ -33,6 +33,7 @@ from app.serving.feature_callers import FeatureCallers
 from app.serving.follower import Followed, RouteFollower
 from app.serving.loading import load_version
 from app.serving.metrics import Metrics
+from app.serving.mirror import Mirror
 from app.serving.predictor import Answered, Observe, Pending, Predictor
 from app.serving.request import PredictRequest
 from app.serving.routing import RoutingTable, needs_champion, wants_prepared
@@ -134,6 +135,8 @@ class ModelService:
         share, hidden = policy.log_features_share, hidden_in_log(project)
         self.predictor = Predictor(self.schema, project.service, self._store, log, observe, share, self.cache, hidden)
         self.bulk = BulkPredictor(self.schema, project.service, self._store, log, observe, share, hidden)
+        mirrored = SegmentWriter(segment_folder(settings.segments, project.name, "mirrored"))
+        self.mirror = Mirror(self._score_in_time, mirrored, self._thread)
         self.batcher = None if policy.batching is None else Batcher(policy.batching, self._finish_together)
         self._follower: RouteFollower[ServableModel] = RouteFollower(
             RoutingTable(database),
@@ -222,6 +225,7 @@ class ModelService:
         if answered.model_s:
             self._model_s = usual_s(self._model_s, answered.model_s)
         self.metrics.answered(answered.latency_s, answered.predictions)
+        self.mirror.show(answered)
         return answered
 
     async def predict_table(self, body: bytes, caller: Caller, override: str | None) -> BulkAnswered:
@@ -266,6 +270,8 @@ class ModelService:
             "champion": state.route.champion,
             "candidate": state.route.candidate,
             "weight_percent": state.route.weight_percent,
+            "mirror_percent": state.route.mirror_percent,
+            "mirrored": {"shown": self.mirror.num_shown, "left_out": self.mirror.num_left_out},
             "loaded": list(state.models),
             "failed": state.failed,
             "stale": state.stale,
@@ -308,7 +314,9 @@ class ModelService:
         rows = pending.candidate_rows
         if not rows:
             return CandidateAnswer()
-        candidate = pending.route.candidate
+        return await self._score_in_time(pending.route.candidate, rows)
+
+    async def _score_in_time(self, candidate: str | None, rows: list[Row]) -> CandidateAnswer:
         task = asyncio.ensure_future(self._ask(candidate, rows))
         try:
             await asyncio.wait([task], timeout=CANDIDATE_TIMEOUT_S)

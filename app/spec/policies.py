@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 AccessAction = Literal["apply", "materialize", "read", "read_pii", "push", "delete"]
-Strategy = Literal["canary", "blue-green", "ab", "rollback"]
+Strategy = Literal["canary", "blue-green", "shadow", "ab", "rollback"]
 MetricMeasure = Literal[
     "error_rate", "missing_share", "latency_p95_ms", "latency_p95_ratio", "score_mean_shift", "score_distance",
-    "log_loss_difference", "squared_error_difference", "kpi_difference",
+    "log_loss_difference", "squared_error_difference", "kpi_difference", "mirror_error_rate",
+    "mirror_score_difference", "mirror_latency_ratio", "mirror_log_loss_difference",
 ]
 
 
@@ -69,7 +70,18 @@ class Experiment:
     unit: str = "key"
 
 
-Step = SetWeight | Pause | Analysis | Experiment
+@dataclass(frozen=True)
+class Mirror:
+    """Step: the candidate is also shown `percent` of the champion's rows, until the next `Mirror` or the end.
+
+    The caller never waits for it and never sees its answers: they are logged beside the champion's and compared by the
+    measures that begin with `mirror_`.
+    """
+
+    percent: float
+
+
+Step = SetWeight | Pause | Analysis | Experiment | Mirror
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,8 @@ class RolloutPolicy:
 
     `canary`: by steps, judged by analysis. `blue-green`: the candidate (green) is brought up with as many replicas as
     the champion and takes all traffic in one step; it becomes the champion after the last step, until which the way
-    back is one change of weight. `ab`: by steps, of which one is an `Experiment`. `rollback` is how an operator's way
+    back is one change of weight. `shadow`: by steps, all of which show it copies of the traffic before any is its own;
+    it is promoted after the last. `ab`: by steps, of which one is an `Experiment`. `rollback` is how an operator's way
     back is recorded; it has no steps.
     """
 

@@ -15,6 +15,7 @@ from app.spec import (
     FeatureView,
     Field,
     Label,
+    Mirror,
     Project,
     RolloutPolicy,
     SetWeight,
@@ -76,3 +77,17 @@ LIVE = replace(
 
 # The same shop with a model that takes nulls, so that whatever is asked has an answer.
 ROBUST = replace(PROJECT, model=replace(MODEL, factory="sklearn.ensemble:HistGradientBoostingClassifier"))
+# Shown to a candidate first, then promoted.
+SHADOW = replace(
+    PROJECT,
+    rollout=RolloutPolicy(
+        strategy="shadow",
+        steps=(Mirror(100), Analysis()),
+        metrics=(
+            AnalysisMetric(
+                "errors", "mirror_error_rate", "result <= 0.02", "result > 0.1", min_rows=10, interval_s=1.0,
+                inconclusive_limit=50,
+            ),
+        ),
+    ),
+)

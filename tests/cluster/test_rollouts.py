@@ -7,18 +7,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 import ray
 
 from app.assembly.rollout_driver import start_rollout_driver
+from app.foundation.lake import Lake
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
+from app.predictionlog.reader import read_mirrored, read_predictions
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
 from app.serving.live_check import wait_live
 from tests.cluster.serving_app import NUM_REPLICAS, App, orders, running_app
-from tests.cluster.serving_project import LIVE
+from tests.cluster.serving_project import LIVE, SHADOW
 
 REF = "tests.cluster.serving_project:LIVE"
 WAIT_S = 60.0
@@ -129,3 +132,22 @@ def test_paused_and_aborted_by_a_person(app: App, operations: RolloutOperations)
     ended = operations.drive(operations.abort("no").state.rollout_id, WAIT_S)
     assert (ended.state.phase, ended.route.candidate) == (Phase.ABORTED, None)
     assert {p["version"] for p in app.predict(40, "aborted")} == {"1"}
+
+
+def test_a_shadow_is_judged_by_copies_and_answers_nobody(app: App) -> None:
+    shadow = RolloutOperations(
+        app.database, "shop", SHADOW.rollout, principal="ada", num_replicas=NUM_REPLICAS
+    )
+    with Traffic(app) as traffic:
+        asked = shadow.start("2")
+        ended = wait_until(shadow, lambda view: view.is_over)
+        assert (ended.state.phase, ended.route.champion) == (Phase.HEALTHY, "2"), ended.state.reason
+        shadow.drive(shadow.rollback("1", "end of the test").state.rollout_id, WAIT_S)
+    assert traffic.refused == []
+    lake = Lake.open(app.settings)
+    long_ago, later = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1)
+    copies = read_mirrored(lake, "shop", long_ago, later).to_pylist()
+    assert len(copies) >= 10
+    assert {(c["version"], c["mirror_version"], c["mirror_error"]) for c in copies} == {("1", "2", None)}
+    answered = read_predictions(lake, "shop", long_ago, later).to_pylist()
+    assert {a["answered_by"] for a in answered if a["rollout_id"] == asked.state.rollout_id} == {"champion"}

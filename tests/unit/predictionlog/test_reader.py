@@ -45,7 +45,7 @@ def test_last_attempt_and_half_open_window(settings: Settings) -> None:
                 "rows": [{"key": "a", "label": value, "available_timestamp": START.isoformat()}],
             }
         )
-    assert ship_all(lake, settings, "shop") == {"predictions": 3, "labels": 2}
+    assert ship_all(lake, settings, "shop") == {"predictions": 3, "labels": 2, "mirrored": 0}
     rows = read_predictions(lake, "shop", START, end)
     assert rows["score"].to_pylist() == [0.2]
     truth = read_labels(lake, "shop", START)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import RolloutError
-from app.rollout.analysis import Verdict, analyse, judge_outcomes
+from app.rollout.analysis import Seen, Verdict, analyse, judge_outcomes
 from app.rollout.condition import parse_condition
 from app.rollout.measures import measure
 from app.serving.answer import NOT_FINITE
@@ -57,23 +57,23 @@ def mixed(num_ok: int, num_fallback: int, at: datetime = START) -> pl.DataFrame:
     ],
 )
 def test_first_measurement(num_ok: int, num_fallback: int, verdict: Verdict) -> None:
-    result = analyse([ERRORS], mixed(num_ok, num_fallback), since=START, step_started_at=START, now=START)
+    result = analyse([ERRORS], Seen(mixed(num_ok, num_fallback)), since=START, step_started_at=START, now=START)
     assert result.verdict is verdict
 
 
 def test_no_data_becomes_inconclusive_not_success() -> None:
-    result = analyse([ERRORS], mixed(0, 0), since=START, step_started_at=START, now=START + 10 * HOUR)
+    result = analyse([ERRORS], Seen(mixed(0, 0)), since=START, step_started_at=START, now=START + 10 * HOUR)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert len(result.metrics[0].outcomes) == 4
 
 
 def test_no_metrics_is_inconclusive() -> None:
-    assert analyse([], mixed(9, 0), since=START, step_started_at=START, now=START).verdict is Verdict.INCONCLUSIVE
+    assert analyse([], Seen(mixed(9, 0)), since=START, step_started_at=START, now=START).verdict is Verdict.INCONCLUSIVE
 
 
 def test_rows_before_the_weight_changed_do_not_count() -> None:
     result = analyse(
-        [ERRORS], mixed(100, 0, START - HOUR), since=START, step_started_at=START, now=START
+        [ERRORS], Seen(mixed(100, 0, START - HOUR)), since=START, step_started_at=START, now=START
     )
     assert result.verdict is Verdict.RUNNING
 
@@ -82,9 +82,9 @@ def test_rows_before_the_weight_changed_do_not_count() -> None:
 def test_verdict_does_not_depend_on_when_anybody_looks(looks: list[int]) -> None:
     data = pl.concat([mixed(3, 0, START + i * HOUR) for i in range(8)])
     end = START + 20 * HOUR
-    final = analyse([ERRORS], data, since=START, step_started_at=START, now=end)
+    final = analyse([ERRORS], Seen(data), since=START, step_started_at=START, now=end)
     for hours in sorted(looks):
-        seen = analyse([ERRORS], data, since=START, step_started_at=START, now=START + hours * HOUR)
+        seen = analyse([ERRORS], Seen(data), since=START, step_started_at=START, now=START + hours * HOUR)
         assert seen.verdict in (Verdict.RUNNING, final.verdict)
         assert seen.metrics[0].outcomes == final.metrics[0].outcomes[: len(seen.metrics[0].outcomes)]
 
@@ -94,8 +94,8 @@ def test_labels_that_came_later_are_not_used() -> None:
     data = rows(["candidate", "champion"], ["candidate", "champion"], label=1.0).with_columns(
         pl.lit(START + HOUR).dt.cast_time_unit("us").alias("label_available_timestamp")
     )
-    early = analyse([metric], data, since=START, step_started_at=START, now=START)
-    late = analyse([metric], data, since=START, step_started_at=START, now=START + HOUR)
+    early = analyse([metric], Seen(data), since=START, step_started_at=START, now=START)
+    late = analyse([metric], Seen(data), since=START, step_started_at=START, now=START + HOUR)
     assert (early.verdict, late.verdict) == (Verdict.RUNNING, Verdict.SUCCESSFUL)
 
 

@@ -141,7 +141,8 @@ def test_promotion_by_a_person_skips_the_steps(world: World) -> None:
     assert world.controller.promote(rollout, "Black Friday", START) is Phase.HEALTHY
     route = world.routing.current("m")
     assert (route.champion, route.candidate, route.weight_percent) == ("2", None, 0)
-    assert [t.reason for t in world.controller.record.transitions(rollout)][1:3] == ["weight is 10%", "Black Friday"]
+    reasons = [t.reason for t in world.controller.record.transitions(rollout)]
+    assert reasons[1:3] == ["weight 10% is in force", "Black Friday"]
 
 
 def test_promotion_of_a_paused_rollout(world: World) -> None:
