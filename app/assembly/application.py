@@ -43,7 +43,7 @@ def build_application(project_ref: str, settings: Settings, num_replicas: int | 
         "graceful_shutdown_timeout_s": SHUTDOWN_GRACE_S,
         "ray_actor_options": {"num_cpus": NUM_CPUS_PER_REPLICA},
     }
-    candidate = cast(Deployment, CandidateReplica).options(**candidate_scale(policy), **shared)
+    candidate = cast(Deployment, CandidateReplica).options(**candidate_scale(project, settings), **shared)
     ingress = cast(Deployment, Ingress).options(**ingress_scale(policy, num_replicas), **shared)
     return ingress.bind(project_ref, settings, candidate.bind(project.name, settings))
 

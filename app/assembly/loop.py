@@ -8,6 +8,7 @@ import polars as pl
 
 from app.assembly.application import deploy
 from app.assembly.report import write_run_report
+from app.assembly.rollout_api import deploy_rollout_api
 from app.assembly.rollout_driver import start_rollout_driver
 from app.pipeline.fit import sweep_parameters, train_first
 from app.pipeline.live import replay_history
@@ -56,8 +57,9 @@ def deploy_champion(session: Session) -> None:
 
 
 def deploy_platform(session: Session) -> None:
-    """Brings the application up, and the driver that moves its rollouts on by the wall clock."""
+    """Brings the application up, the driver that moves its rollouts on by the wall clock, and their HTTP interface."""
     deploy_champion(session)
+    deploy_rollout_api(session.project_ref, session.settings)
     start_rollout_driver(session.project_ref, session.settings, session.project.serving.least_replicas)
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.clock import WallClock
+from app.foundation.state import StateDatabase
+from app.rollout.plan import candidate_replicas
+from app.rollout.record import RolloutRecord
+from app.settings import Settings
+from app.spec import Project
 from app.spec.serving import Autoscaling, ServingPolicy
+
+logger = logging.getLogger(__name__)
 
 CANDIDATE_UPSCALE_DELAY_S = 1.0  # an idle candidate is wanted at once when a rollout begins
 
@@ -19,8 +29,11 @@ def ingress_scale(policy: ServingPolicy, num_replicas: int | None = None) -> dic
     return {"autoscaling_config": _autoscaling(policy.autoscaling)}
 
 
-def candidate_scale(policy: ServingPolicy) -> dict[str, Any]:
-    """Options of the candidate: one replica, or none while nobody asks for it."""
+def candidate_scale(project: Project, settings: Settings) -> dict[str, Any]:
+    """Options of the candidate: one replica; none while nobody asks for it; in blue-green as many as the champion."""
+    policy = project.serving
+    if project.rollout.strategy == "blue-green":
+        return {"autoscaling_config": _as_many_as_rollouts_want(project, settings)}
     if policy.candidate_idle_s is None:
         return {"num_replicas": 1}
     scaling = policy.autoscaling or Autoscaling(max_replicas=policy.num_replicas)
@@ -67,6 +80,46 @@ class LatencyPolicy:
         )
         low, high = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
         return max(low, min(high, wanted)), {}
+
+
+class RolloutPolicyReplicas:
+    """Serve's custom policy for a candidate: what the rollout in flight wants, read from the state database.
+
+    While the database is away nothing changes.
+    """
+
+    def __init__(self, state_url: str, model: str, num_champions: int, num_idle: int) -> None:
+        self._record = RolloutRecord(StateDatabase(state_url), WallClock())
+        self._model = model
+        self._num_champions = num_champions
+        self._num_idle = num_idle
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        """Replicas wanted now."""
+        try:
+            running = self._record.in_flight(self._model)
+        except SQLAlchemyError as error:
+            logger.warning("state database cannot be reached (%s); the candidate keeps its replicas", error)
+            return context.target_num_replicas, {}
+        return (
+            self._num_idle if running is None else candidate_replicas(running.policy, self._num_champions)
+        ), {}
+
+
+def _as_many_as_rollouts_want(project: Project, settings: Settings) -> AutoscalingConfig:
+    num_champions = project.serving.least_replicas
+    num_idle = 1 if project.serving.candidate_idle_s is None else 0
+    return AutoscalingConfig(
+        min_replicas=num_idle, initial_replicas=num_idle, max_replicas=num_champions,
+        upscale_delay_s=0.0, downscale_delay_s=0.0, downscale_to_zero_delay_s=0.0,
+        policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+            policy_function="app.assembly.scale:RolloutPolicyReplicas",
+            policy_kwargs={
+                "state_url": settings.state_url, "model": project.name, "num_champions": num_champions,
+                "num_idle": num_idle,
+            },
+        ),
+    )
 
 
 def _autoscaling(scaling: Autoscaling) -> AutoscalingConfig:

@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
 import ray
 
+from app.assembly.rollout_api import deploy_rollout_api
 from app.assembly.rollout_driver import start_rollout_driver
 from app.foundation.lake import Lake
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
@@ -151,3 +153,39 @@ def test_a_shadow_is_judged_by_copies_and_answers_nobody(app: App) -> None:
     assert {(c["version"], c["mirror_version"], c["mirror_error"]) for c in copies} == {("1", "2", None)}
     answered = read_predictions(lake, "shop", long_ago, later).to_pylist()
     assert {a["answered_by"] for a in answered if a["rollout_id"] == asked.state.rollout_id} == {"champion"}
+
+
+def test_over_http(app: App) -> None:
+    """The same verbs for a token with the scope; nothing for one without."""
+    deploy_rollout_api(REF, app.settings)
+    predictor, _ = app.tokens.create("bob", ["predict"], "test")
+    refused = app.http.get("/v1/rollouts/", headers={"Authorization": f"Bearer {predictor}"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_missing")
+    unknown = app.http.get("/v1/rollouts/", headers={"Authorization": "Bearer nobody"})
+    assert unknown.status_code == 401
+    operator, _ = app.tokens.create("eve", ["rollout"], "test")
+    with httpx.Client(
+        base_url=f"{app.settings.http_url}/v1/rollouts", headers={"Authorization": f"Bearer {operator}"}, timeout=30
+    ) as http:
+        assert http.post("/", json={"version": "1"}).json()["error"]["code"] == "rollout_refused"
+        assert http.post("/", json={"version": 2}).status_code == 422
+        started = http.post("/", json={"version": "2"})
+        assert (started.status_code, started.json()["phase"]) == (202, "Pending")
+        _wait_http(http, lambda view: view["weight_percent"] == 50)
+        paused = http.post("/current/pause", json={"reason": "lunch"}).json()
+        assert (paused["phase"], paused["reason"]) == ("Paused", "eve: lunch")
+        http.post("/current/abort", json={"reason": "no"})
+        ended = _wait_http(http, lambda view: view["finished_at"] is not None)
+        assert (ended["phase"], ended["serving"]) == ("Aborted", "1")
+        assert http.get("/").json()[-1]["rollout"] == ended["rollout"] == http.get("/current").json()["rollout"]
+        assert http.get("/nobody-2-r1").json()["error"]["code"] == "name_unknown"
+
+
+def _wait_http(http: httpx.Client, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    deadline = time.monotonic() + WAIT_S
+    view: dict[str, Any] = {}
+    while not view or not true(view):
+        assert time.monotonic() < deadline, view
+        view = http.get("/current").json()
+        time.sleep(0.1)
+    return view

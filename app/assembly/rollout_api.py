@@ -1,0 +1,143 @@
+"""Rollouts over HTTP, for callers with the scope `rollout`: the verbs of `millrace rollout`.
+
+| request | what it does |
+|---|---|
+| `GET /v1/rollouts` | every rollout of the model |
+| `GET /v1/rollouts/{id}` | one of them; `current`: the one in flight, else the last |
+| `POST /v1/rollouts` | starts one: `{"version"}` |
+| `POST /v1/rollouts/current/pause`, `…/resume`, `…/promote`, `…/abort` | steers the one in flight: `{"reason"}` |
+| `POST /v1/rollouts/rollback` | goes back: `{"version"?, "reason"}` |
+
+An answer says what was written down; the platform's driver makes the traffic follow. A deployment of its own, so that
+the replicas which answer predictions carry none of this.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Header, Request
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+
+from app.errors import MillraceError
+from app.foundation.access import Authenticator, Grant, TokenRegistry, require_scope
+from app.foundation.access.scopes import ROLLOUT
+from app.foundation.projects import load_project
+from app.foundation.state import StateDatabase
+from app.rollout.operations import RolloutOperations
+from app.serving.caller import open_grant
+from app.serving.wire import answer_errors_as_json
+from app.settings import Settings
+from app.spec import Project
+
+PREFIX = "/v1/rollouts"
+NUM_CPUS = 0.1
+MAX_TEXT = 500
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field("asked over HTTP", max_length=MAX_TEXT)
+
+
+class Start(BaseModel):
+    """Body of a start."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: str = Field(max_length=MAX_TEXT)
+
+
+class Steer(_Asked):
+    """Body of a verb on the rollout in flight."""
+
+
+class Rollback(_Asked):
+    """Body of a rollback. Without `version`: to the champion before this one."""
+
+    version: str | None = Field(None, max_length=MAX_TEXT)
+
+
+def build_rollout_api(project: Project, settings: Settings) -> FastAPI:
+    """The ASGI application; each request is authenticated against the state database, so revoking acts at once."""
+    database = StateDatabase.open(settings.state_url)
+    authenticator = Authenticator(TokenRegistry(database), database, settings.home / "routing" / "rollout-tokens.json")
+    http = FastAPI(title=f"Millrace rollouts: {project.name}", redoc_url=None)
+    answer_errors_as_json(http)
+
+    def operations(request: Request, authorization: Annotated[str | None, Header()] = None) -> RolloutOperations:
+        grant = _granted(authenticator, settings, authorization, f"{request.method} {PREFIX}{request.url.path}")
+        return RolloutOperations(database, project.name, project.rollout, principal=grant.principal)
+
+    @http.get("/")
+    def history(allowed: RolloutOperations = Depends(operations)) -> list[dict[str, Any]]:
+        """Every rollout, oldest first."""
+        return [allowed.status(state.rollout_id).to_json() for state in allowed.history()]
+
+    @http.get("/{rollout_id}")
+    def status(rollout_id: str, allowed: RolloutOperations = Depends(operations)) -> dict[str, Any]:
+        """Where a rollout stands."""
+        return allowed.status(None if rollout_id == "current" else rollout_id).to_json()
+
+    @http.post("/", status_code=202)
+    def start(body: Start, allowed: RolloutOperations = Depends(operations)) -> dict[str, Any]:
+        """Begins to roll a version out."""
+        return allowed.start(body.version).to_json()
+
+    @http.post("/current/{verb}", status_code=202)
+    def steer(
+        verb: Literal["pause", "resume", "promote", "abort"],
+        body: Steer,
+        allowed: RolloutOperations = Depends(operations),
+    ) -> dict[str, Any]:
+        """Steers the rollout in flight."""
+        act = {
+            "pause": allowed.pause, "resume": allowed.resume, "promote": allowed.promote, "abort": allowed.abort
+        }[verb]
+        return act(body.reason).to_json()
+
+    @http.post("/rollback", status_code=202)
+    def rollback(body: Rollback, allowed: RolloutOperations = Depends(operations)) -> dict[str, Any]:
+        """Goes back to an earlier version."""
+        return allowed.rollback(body.version, body.reason).to_json()
+
+    return http
+
+
+def _granted(authenticator: Authenticator, settings: Settings, header: str | None, what: str) -> Grant:
+    """Raises: MillraceError: no token, one that is not known any more, or one without the scope."""
+    if settings.open_access:
+        return open_grant(settings.principal)
+    authenticator.refresh()
+    grant: Grant | None = None
+    try:
+        grant = authenticator.authenticate(header)
+        require_scope(grant, ROLLOUT)
+    except MillraceError as error:
+        authenticator.deny(grant, what, error.code)
+        authenticator.audit()
+        raise
+    return grant
+
+
+@serve.deployment(name="rollouts")
+@serve.ingress()
+class RolloutReplica:
+    """Answers for one model."""
+
+    def __init__(self, project_ref: str, settings: Settings) -> None:
+        self._project, self._settings = load_project(project_ref), settings
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_rollout_api(self._project, self._settings)
+
+
+def deploy_rollout_api(project_ref: str, settings: Settings) -> None:
+    """Brings the rollouts' own application up beside the model's."""
+    project = load_project(project_ref)
+    deployment: Any = RolloutReplica
+    serve.run(
+        deployment.options(num_replicas=1, ray_actor_options={"num_cpus": NUM_CPUS}).bind(project_ref, settings),
+        name=f"millrace-{project.name}-rollouts",
+        route_prefix=f"{project.serving.route_prefix.rstrip('/')}{PREFIX}",
+    )

@@ -1,0 +1,78 @@
+"""Rollouts over HTTP: who may, what is refused, what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.assembly.rollout_api import build_rollout_api
+from app.foundation.access import TokenRegistry
+from app.foundation.state import StateDatabase
+from app.serving.routing import RoutingTable
+from app.settings import Settings
+from tests.cluster.serving_project import PROJECT
+
+
+@pytest.fixture
+def database(settings: Settings) -> StateDatabase:
+    database = StateDatabase.open(settings.state_url)
+    RoutingTable(database).write("shop", 0, champion="1", reason="first")
+    return database
+
+
+@pytest.fixture
+def http(settings: Settings, database: StateDatabase) -> Iterator[TestClient]:
+    token, _ = TokenRegistry(database).create("eve", ["rollout"], "test")
+    with TestClient(build_rollout_api(PROJECT, settings), headers={"Authorization": f"Bearer {token}"}) as client:
+        yield client
+
+
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+def test_start_look_abort(http: TestClient) -> None:
+    assert http.get("/").json() == []
+    assert code(http.get("/current")) == (404, "name_unknown")
+    started = http.post("/", json={"version": "2"})
+    assert (started.status_code, started.json()["phase"], started.json()["driver"]) == (202, "Pending", "platform")
+    assert http.get("/shop-2-r1").json() == http.get("/current").json() == started.json()
+    aborted = http.post("/current/abort", json={"reason": "no"}).json()
+    assert (aborted["phase"], aborted["reason"]) == ("Degraded", "eve: no")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("POST", "/", {"version": "1"}, (409, "rollout_refused")),
+        ("POST", "/", {"version": 2}, (422, "request_invalid")),
+        ("POST", "/", {"version": "2", "force": True}, (422, "request_invalid")),
+        ("POST", "/current/pause", {}, (409, "rollout_refused")),
+        ("POST", "/current/explode", {}, (422, "request_invalid")),
+        ("POST", "/rollback", {}, (409, "rollout_refused")),
+        ("GET", "/nobody-1-r1", None, (404, "name_unknown")),
+    ],
+)
+def test_refusals(http: TestClient, method: str, path: str, body: Any, expected: tuple[int, str]) -> None:
+    assert code(http.request(method, path, json=body)) == expected
+
+
+def test_only_the_scope_opens(settings: Settings, database: StateDatabase) -> None:
+    token, _ = TokenRegistry(database).create("bob", ["predict"], "test")
+    with TestClient(build_rollout_api(PROJECT, settings)) as client:
+        assert code(client.get("/"))[0] == 401
+        assert code(client.get("/", headers={"Authorization": "Bearer foreign"}))[0] == 401
+        assert code(client.get("/", headers={"Authorization": f"Bearer {token}"})) == (403, "scope_missing")
+
+
+def test_a_revoked_token_is_refused_at_once(settings: Settings, database: StateDatabase) -> None:
+    tokens = TokenRegistry(database)
+    token, record = tokens.create("eve", ["rollout"], "test")
+    headers = {"Authorization": f"Bearer {token}"}
+    with TestClient(build_rollout_api(PROJECT, settings)) as client:
+        assert client.get("/", headers=headers).status_code == 200
+        tokens.revoke(record.grant.token_id, "test")
+        assert client.get("/", headers=headers).status_code == 401
