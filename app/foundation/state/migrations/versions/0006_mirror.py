@@ -8,4 +8,4 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    op.add_column("routing_states", sa.Column("mirror_percent", sa.Float(), nullable=False, server_default="0"))
+    op.add_column("routing_states", sa.Column("mirror_percent", sa.Double(), nullable=False, server_default="0"))
