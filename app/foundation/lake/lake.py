@@ -29,11 +29,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import (
     CommitFailedException,
     NoSuchNamespaceError,
-    NoSuchTableError,
     TableAlreadyExistsError,
 )
 from pyiceberg.expressions import AlwaysTrue, parser
@@ -43,24 +41,22 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import StateConflictError, UnknownNameError
 from app.foundation.lake.bucket_scan import BucketScan, scan_of
 from app.foundation.lake.buckets import Buckets
-from app.foundation.lake.catalog import open_catalog
 from app.foundation.lake.clustered_write import commit, write_dataset, write_table
 from app.foundation.lake.expiry import Needed, Retention, expire_snapshots
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult, sweep_orphans
+from app.foundation.lake.snapshots import CATALOG_NAME, TableSnapshots, existing_snapshot
 from app.foundation.lake.staging import Commit, StagedRows, Wanted, commit_staged, commits, stage_rows
 from app.foundation.lake.table_schema import add_columns, conform, kept_schema, require_columns
 from app.settings import Settings
 
 if TYPE_CHECKING:
     import ray.data
-    from pyiceberg.table import DataScan, Table
+    from pyiceberg.table import DataScan
 
-CATALOG_NAME = "millrace"
 WRITE_ID = "millrace.write_id"  # marks a dataset's commit, since Ray's writer does not say which snapshot it made
 WRITE_RESOURCES = {"num_cpus": 0.5}  # differs from a map's 1, which keeps the two apart
 EVOLVE_ATTEMPTS = 8
 MAX_READ_TASKS = 200
-LOCK_TIMEOUT_S = 30  # how long a commit waits for another process's hold of a SQLite catalog
 TABLE_PROPERTIES = {
     "commit.retry.num-retries": "20", "commit.retry.max-wait-ms": "2000",  # 4 retries are too few
     "write.parquet.row-group-limit": "262144",  # rows; what a reader can skip by its times
@@ -69,14 +65,8 @@ TABLE_PROPERTIES = {
 }
 
 
-class Lake:
+class Lake(TableSnapshots):
     """The tables of one catalog. Identifiers are `namespace.name`. Picklable: a copy connects for itself."""
-
-    def __init__(self, catalog_url: str, warehouse: str) -> None:
-        if catalog_url.startswith("sqlite") and "?" not in catalog_url:
-            catalog_url = f"{catalog_url}?timeout={LOCK_TIMEOUT_S}"
-        self._properties = {"type": "sql", "uri": catalog_url, "warehouse": warehouse}
-        self._catalog: SqlCatalog | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Lake:
@@ -128,14 +118,6 @@ class Lake:
             except CommitFailedException:
                 continue
         raise StateConflictError(f"others kept changing the schema of {identifier}. Try again.", table=identifier)
-
-    def table_properties(self, identifier: str) -> dict[str, str]:
-        """What is kept with the table itself.
-
-        Raises:
-            UnknownNameError: no such table.
-        """
-        return dict(self._load(identifier).properties)
 
     def set_property(self, identifier: str, key: str, value: str) -> None:
         """Keeps a property with the table, if it is not there already.
@@ -315,62 +297,6 @@ class Lake:
         condition = AlwaysTrue() if row_filter is None else parser.parse(row_filter)
         return scan_of(self._load(identifier), identifier, scan, condition)
 
-    def exists(self, identifier: str) -> bool:
-        """Whether there is such a table."""
-        return "." in identifier and self._connected().table_exists(identifier)
-
-    def current_snapshot_id(self, identifier: str) -> int | None:
-        """Newest snapshot, `None` for a table never written to."""
-        snapshot = self._load(identifier).current_snapshot()
-        return None if snapshot is None else snapshot.snapshot_id
-
-    def find_commit(self, identifier: str, key: str, value: str) -> int | None:
-        """Newest snapshot whose property `key` is `value`: a write that is already there need not be repeated."""
-        if not self.exists(identifier):
-            return None
-        for snapshot in reversed(self._load(identifier).snapshots()):
-            if snapshot.summary is not None and snapshot.summary.get(key) == value:
-                return snapshot.snapshot_id
-        return None
-
-    def properties(self, identifier: str, snapshot_id: int) -> dict[str, str]:
-        """What was recorded with a snapshot, the figures Iceberg adds included.
-
-        Raises:
-            UnknownNameError: no such table or snapshot.
-        """
-        snapshot = _existing_snapshot(self._load(identifier), identifier, snapshot_id)
-        if snapshot.summary is None:
-            return {}
-        return {"operation": snapshot.summary.operation.value, **snapshot.summary.additional_properties}
-
-    def newest_property(self, identifier: str, key: str) -> str | None:
-        """The value of `key` in the newest snapshot that has it."""
-        for snapshot in reversed(self._load(identifier).snapshots()):
-            value = None if snapshot.summary is None else snapshot.summary.get(key)
-            if value is not None:
-                return str(value)
-        return None
-
-    def tag(self, identifier: str, snapshot_id: int, name: str) -> None:
-        """Names a snapshot so that it is never expired.
-
-        Raises:
-            UnknownNameError: no such table or snapshot.
-        """
-        table = self._load(identifier)
-        _existing_snapshot(table, identifier, snapshot_id)
-        table.manage_snapshots().create_tag(snapshot_id, name).commit()
-
-    def pin(self, identifier: str, snapshot_id: int) -> None:
-        """Tags a snapshot under a name of its own, once, so that what was read of it can be read again.
-
-        Raises:
-            UnknownNameError: no such table or snapshot.
-        """
-        if f"pinned-{snapshot_id}" not in self._load(identifier).refs():
-            self.tag(identifier, snapshot_id, f"pinned-{snapshot_id}")
-
     def _append_dataset(
         self, identifier: str, data: ray.data.Dataset, schema: pa.Schema, properties: dict[str, str]
     ) -> int | None:
@@ -386,41 +312,13 @@ class Lake:
     def _scan(self, identifier: str, columns: list[str] | None, row_filter: Any, snapshot_id: int | None) -> DataScan:
         table = self._load(identifier)
         if snapshot_id is not None:
-            _existing_snapshot(table, identifier, snapshot_id)
+            existing_snapshot(table, identifier, snapshot_id)
         scan = table.scan(row_filter=row_filter if row_filter is not None else "true", snapshot_id=snapshot_id)
         if not columns:
             return scan
         require_columns(scan.projection().as_arrow(), columns, f"table {identifier}")
         return scan.select(*columns)
 
-    def _load(self, identifier: str) -> Table:
-        if "." not in identifier:
-            raise UnknownNameError(f"{identifier!r} names no table; expected 'namespace.name'.", table=identifier)
-        try:
-            return self._connected().load_table(identifier)
-        except NoSuchTableError as error:
-            raise UnknownNameError(
-                f"there is no table {identifier!r}. Has it been ingested or materialised yet?", table=identifier
-            ) from error
-
-    def _connected(self) -> SqlCatalog:
-        if self._catalog is None:
-            self._catalog = open_catalog(CATALOG_NAME, self._properties)
-        return self._catalog
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_properties": self._properties, "_catalog": None}
-
-
 def _conformed(rows: ray.data.Dataset, schema: pa.Schema, where: str) -> ray.data.Dataset:
     to_schema = partial(conform, schema=schema, where=where)
     return rows.map_batches(to_schema, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
-
-
-def _existing_snapshot(table: Table, identifier: str, snapshot_id: int) -> Any:
-    snapshot = table.snapshot_by_id(snapshot_id)
-    if snapshot is None:
-        raise UnknownNameError(
-            f"table {identifier} has no snapshot {snapshot_id}.", table=identifier, snapshot_id=snapshot_id
-        )
-    return snapshot
