@@ -7,6 +7,7 @@ of the node) is not shipped and is not counted as a line.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -73,7 +74,19 @@ class SegmentWriter:
     def _open(self) -> int:
         path = self._folder / f"{self.boot_id}-{self._num_segments:05d}{SUFFIX}"
         self._num_segments += 1
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # until it is closed, also by death: nobody sweeps it meanwhile
+        return descriptor
+
+
+def has_writer(path: Path) -> bool:
+    """Whether a living process may still append to a segment."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def read_lines(path: Path, offset: int, max_bytes: int) -> tuple[list[dict[str, Any]], int]:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from app.foundation.lake import Retention
 from app.foundation.lake.expiry import Needed
 from app.foundation.lake.staging import Commit
-from app.predictionlog.segment import SUFFIX, Kind, read_lines, segment_folder
+from app.predictionlog.segment import SUFFIX, Kind, has_writer, read_lines, segment_folder
 from app.predictionlog.tables import SCHEMAS, rows_of, table_name
 from app.settings import Settings
 
@@ -93,6 +93,8 @@ class Shipper:
     def ship(self) -> int:
         """Ships all complete lines that are there now; gives the number of rows that became visible.
 
+        Segments that are shipped whole and have no writer any more are removed.
+
         What is written meanwhile is left for the next call: under steady load a shipper that chased the end would
         never come back.
         """
@@ -106,6 +108,7 @@ class Shipper:
                 num_rows += self._finish(cursor)
             if num_rows:
                 self._lake.expire_snapshots(self._table, RETENTION, last_batches)
+            self._sweep(cursor)
             return num_rows
 
     def unshipped_bytes(self) -> int:
@@ -146,6 +149,17 @@ class Shipper:
         cursor.offsets, cursor.pending = cursor.pending, None
         self._save(cursor)
         return num_rows
+
+    def _sweep(self, cursor: Cursor) -> None:
+        """Removes segments that are shipped whole and that no process writes to: the lake has what they held."""
+        for path in self._segments():
+            shipped = cursor.offsets.get(path.name, 0)
+            if shipped and not has_writer(path) and path.stat().st_size == shipped:
+                path.unlink()
+        there = {path.name for path in self._segments()}
+        if not there.issuperset(cursor.offsets):
+            cursor.offsets = {name: offset for name, offset in cursor.offsets.items() if name in there}
+            self._save(cursor)
 
     def _records(self, cursor: Cursor) -> Iterator[dict[str, Any]]:
         for name, (start, end) in _stretches(cursor).items():

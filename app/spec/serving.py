@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from app.errors import ProjectError
 
@@ -51,7 +50,7 @@ class ServingPolicy:
     share a port. `request_timeout_s`: then 504. `max_in_flight`: requests a replica answers at once; beyond, 429.
     `cache_entries`: scores kept in each replica, by version and features; 0 keeps none. `log_features_share`: share of
     requests whose features are written to the prediction log; what was answered is always written.
-    `log_retention`: how long predictions and labels are kept; `None` keeps them. `candidate_idle_s`: a candidate that
+    `candidate_idle_s`: a candidate that
     nobody asks for so long gives its replica back.
     """
 
@@ -63,7 +62,6 @@ class ServingPolicy:
     cache_entries: int = 0
     batching: Batching | None = None
     log_features_share: float = 1.0
-    log_retention: timedelta | None = None
     candidate_idle_s: float | None = None
 
     def __post_init__(self) -> None:

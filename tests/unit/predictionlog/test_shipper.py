@@ -162,3 +162,34 @@ def test_under_steady_load_what_was_there_is_shipped_and_the_call_returns(settin
     lake = BusyLake(writer)
     assert Shipper(lake, settings, "shop", "predictions").ship() == 10
     assert Shipper(lake, settings, "shop", "predictions").ship() == 2
+
+
+def test_segments_go_once_they_are_shipped_and_their_writer_has_ended(tmp_path: Path) -> None:
+    settings = settings_in(str(tmp_path))
+    folder, lake = segment_folder(settings.segments, "shop", "predictions"), FakeLake()
+    ended, alive = SegmentWriter(folder), SegmentWriter(folder)
+    for writer in (ended, alive):
+        writer.append(record(1))
+    ended.close()
+    shipper = Shipper(lake, settings, "shop", "predictions")
+    assert shipper.ship() == 4
+    assert [path.name.split("-")[0] for path in folder.glob("*.jsonl")] == [alive.boot_id]
+    alive.append(record(2))
+    alive.close()
+    assert shipper.ship() == 2
+    assert list(folder.glob("*.jsonl")) == []
+    assert (len(lake.rows), shipper.ship(), shipper.unshipped_bytes()) == (6, 0, 0)
+
+
+def test_what_is_not_shipped_is_not_removed(tmp_path: Path) -> None:
+    settings = settings_in(str(tmp_path))
+    folder, lake = segment_folder(settings.segments, "shop", "predictions"), FakeLake()
+    writer = SegmentWriter(folder)
+    writer.append(record(1))
+    writer.close()
+    lake.crash = "before"
+    shipper = Shipper(lake, settings, "shop", "predictions")
+    with pytest.raises(CrashError):
+        shipper.ship()
+    assert len(list(folder.glob("*.jsonl"))) == 1
+    assert shipper.ship() == 2
