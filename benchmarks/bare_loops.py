@@ -15,7 +15,7 @@ import torch.multiprocessing as processes
 
 from app.foundation.import_path import resolve
 from app.models.signature import Signature
-from app.training.environment import prepare_process
+from app.training.environment import clear_stale_locks, prepare_process
 
 WARM_UP_STEPS = 3
 CHECKPOINT_EVERY = 5
@@ -70,6 +70,7 @@ def run_loop(plan: LoopPlan) -> LoopResult:
 
 def _rank(rank: int, plan: LoopPlan, port: int, results: Any) -> None:
     prepare_process(use_gpu=plan.use_gpu)
+    clear_stale_locks()
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(plan.num_processes), MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),

@@ -32,7 +32,7 @@ from app.training.arrays import Arrays
 from app.training.data_plan import DataPlan
 from app.training.deepspeed_config import deepspeed_config
 from app.training.encoded_rows import EncodedRows, collect, write_file
-from app.training.environment import prepare_process
+from app.training.environment import clear_stale_locks, prepare_process
 from app.training.learner import learner_for
 from app.training.stream import RankStream
 from benchmarks.gpu_transformer import step_flops
@@ -124,6 +124,7 @@ def _rank(
     results: Any,
 ) -> None:
     prepare_process(use_gpu=use_gpu)
+    clear_stale_locks()
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_processes), MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
