@@ -72,6 +72,7 @@ def render_validation(report: ValidationReport) -> str:
         importance_svg=_importance(report, title),
         serving=evaluation.serving,
         trials=_trials(report.sweep),
+        influence=report.sweep.get("importance", {}),
         written_at=report.written_at or datetime.now(UTC),
     )
 

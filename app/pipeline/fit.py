@@ -23,7 +23,7 @@ def sweep_parameters(session: Session) -> None:
         with session.progress.step("Sweep", total=search.num_trials) as step:
             result = sweep(session.project, first_training_rows(session), session.settings, session.run_id)
             step.advance(search.num_trials, f"best {result.best}")
-        return {"best": result.best, "trials": result.trials}
+        return {"best": result.best, "trials": result.trials, "importance": result.importance}
 
     session.run.perform("sweep", action)
 

@@ -107,3 +107,6 @@ class SearchSpace:
     num_folds: int = 2  # time-ordered: each validates on the stretch after its training rows
     epochs: int = 1
     max_rows: int = 50_000  # most recent rows used by a trial
+    algorithm: Literal["random", "optuna"] = "random"  # random: the same trials each time
+    scheduler: Literal["none", "asha"] = "none"  # asha: trials that fall behind after a fold are stopped
+    reduction_factor: float = 2.0  # of asha: one of so many goes on

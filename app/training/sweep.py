@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,15 @@ from app.spec.models import Model, SearchSpace, Task, TorchModel
 from app.training.arrays import check_trainable, inputs_of, target_of, to_arrays
 from app.training.estimator import fit_estimator, vocabularies
 from app.training.folds import Fold, time_ordered_folds
+from app.training.search import (
+    PROGRESS,
+    SCORE,
+    candidates,
+    importance,
+    num_concurrent_trials,
+    optuna_search,
+    scheduler,
+)
 from app.training.steps import train_in_process
 
 if TYPE_CHECKING:
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
 
 TUNABLE = ("learning_rate", "weight_decay", "batch_size", "epochs")
 SCORED_BY = {"binary": "log_loss", "regression": "mse"}
-REPORTED = ("mean", "low", "high", "spread")
+REPORTED = (SCORE, "low", "high", "spread")
 NUM_RESAMPLES = 100
 
 
@@ -40,11 +50,13 @@ class SweepResult:
     """`best`: the parameters with the lowest mean score.
 
     `trials`: all, best first: `parameters`, `mean` over folds with its 95% interval `low`, `high` (rows resampled
-    within folds), `spread` (standard deviation over folds).
+    within folds), `spread` (standard deviation over folds), `folds` it was tried on; those stopped early come last.
+    `importance`: share of the score's variance that each parameter explains, empty where too few trials tell.
     """
 
     best: dict[str, Any]
     trials: list[dict[str, Any]]
+    importance: dict[str, float]
 
 
 def with_parameters(model: Model, best: dict[str, Any]) -> Model:
@@ -54,20 +66,10 @@ def with_parameters(model: Model, best: dict[str, Any]) -> Model:
     return replace(model, **own, hyperparameters={**model.hyperparameters, **hyper})
 
 
-def candidates(search: SearchSpace, seed: int) -> list[dict[str, Any]]:
-    """What the trials try, drawn with a seed so that a sweep can be repeated.
-
-    >>> candidates(SearchSpace({"width": (8, 16)}, num_trials=2), seed=0)
-    [{'width': 16}, {'width': 16}]
-    """
-    random = np.random.default_rng(seed)
-    return [
-        {name: _draw(values, random) for name, values in search.parameters.items()} for _ in range(search.num_trials)
-    ]
-
-
 def sweep(project: Project, rows: TrainingSet, settings: Settings, run_id: str) -> SweepResult:
     """Tries the project's search space on the most recent rows of a training set.
+
+    A sweep that was cut off goes on: finished trials keep their scores, the others begin again.
 
     Raises:
         TrainingError: the rows cannot be learned from, or every trial failed.
@@ -77,35 +79,62 @@ def sweep(project: Project, rows: TrainingSet, settings: Settings, run_id: str) 
     check_trainable(rows.frame, project.label.task, f"sweep of {project.model.name!r}")
     frame = rows.frame.tail(search.max_rows).reset_index(drop=True)
     times = frame[project.cases.prediction_timestamp].astype("datetime64[us, UTC]").astype("int64").to_numpy()
-    folds = time_ordered_folds(times, search.num_folds)
     tried = candidates(search, project.model.seed)
     trainable = tune.with_parameters(
         _trial,
         model=project.model,
         task=project.label.task,
         frame=frame,
-        folds=folds,
-        tried=tried,
+        folds=time_ordered_folds(times, search.num_folds),
+        tried=tried if search.algorithm == "random" else None,
         inputs=inputs_of(project.model, rows),
         epochs=search.epochs,
     )
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
-    results = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": 1}),
-        param_space={"number": tune.grid_search(list(range(len(tried))))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=2, metric="mean", mode="min"),
-        run_config=tune.RunConfig(name=f"sweep-{run_id}", storage_path=str(settings.runs), verbose=0),
-    ).fit()
+    folder = settings.runs / f"sweep-{run_id}"
+    results = _tuner(tune.with_resources(trainable, {"CPU": 1}), search, project.model.seed, folder).fit()
     trials = [
-        {"parameters": tried[r.config["number"]], **{k: float(r.metrics[k]) for k in REPORTED}}
-        for r in map(results.__getitem__, range(len(results)))
-        if r.error is None and r.metrics and r.config
+        _told(result, tried[result.config["number"]] if search.algorithm == "random" else result.config)
+        for result in map(results.__getitem__, range(len(results)))
+        if result.error is None and result.metrics and SCORE in result.metrics and result.config is not None
     ]
-    if not trials:
-        raise TrainingError(f"all {len(tried)} trials of the sweep failed; the first: {results.errors[:1]}")
-    shutil.rmtree(settings.runs / f"sweep-{run_id}", ignore_errors=True)  # Tune's own state; the results are returned
-    trials.sort(key=lambda trial: (trial["mean"], str(trial["parameters"])))
-    return SweepResult(dict(trials[0]["parameters"]), trials)
+    finished = [trial for trial in trials if trial[PROGRESS] == search.num_folds]
+    if not finished:
+        raise TrainingError(
+            f"none of the {search.num_trials} trials of the sweep was finished. Errors: {results.errors[:1]}"
+        )
+    shutil.rmtree(folder, ignore_errors=True)  # Tune's own state; the results are returned
+    # A mean over fewer folds is of other stretches: only whole ones compete.
+    trials.sort(key=lambda trial: (-trial[PROGRESS], trial[SCORE], str(trial["parameters"])))
+    return SweepResult(dict(trials[0]["parameters"]), trials, importance(search, finished))
+
+
+def _tuner(trainable: Any, search: SearchSpace, seed: int, folder: Path) -> tune.Tuner:
+    """A tuner at its beginning, or where an earlier process left it."""
+    if tune.Tuner.can_restore(str(folder)):
+        return tune.Tuner.restore(str(folder), trainable, restart_errored=True)
+    random = search.algorithm == "random"
+    return tune.Tuner(
+        trainable,
+        param_space={"number": tune.grid_search(list(range(search.num_trials)))} if random else {},
+        tune_config=tune.TuneConfig(
+            metric=SCORE,
+            mode="min",
+            num_samples=1 if random else search.num_trials,
+            search_alg=None if random else optuna_search(search, seed),
+            scheduler=scheduler(search),
+            max_concurrent_trials=num_concurrent_trials(search.num_trials),
+        ),
+        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0),
+    )
+
+
+def _told(result: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "parameters": dict(parameters),
+        **{k: float(result.metrics[k]) for k in REPORTED},
+        PROGRESS: int(result.metrics[PROGRESS]),
+    }
 
 
 def _trial(
@@ -115,14 +144,16 @@ def _trial(
     task: Task,
     frame: pd.DataFrame,
     folds: list[Fold],
-    tried: list[dict[str, Any]],
+    tried: list[dict[str, Any]] | None,
     inputs: Inputs,
     epochs: int,
 ) -> None:
     torch.set_num_threads(1)
-
-    tuned = with_parameters(model, tried[config["number"]])
-    tune.report(summarise([score_fold(tuned, task, frame, fold, inputs, epochs) for fold in folds]))
+    tuned = with_parameters(model, config if tried is None else tried[config["number"]])
+    scores: list[Interval] = []
+    for fold in folds:
+        scores.append(score_fold(tuned, task, frame, fold, inputs, epochs))
+        tune.report({**summarise(scores), PROGRESS: len(scores)})
 
 
 def summarise(scores: list[Interval]) -> dict[str, float]:
@@ -161,12 +192,3 @@ def _torch_scores(
     numeric, codes = transform.apply(future)
     with torch.no_grad():
         return to_scores(module(torch.from_numpy(numeric), torch.from_numpy(codes)).numpy(), task, target)
-
-
-def _draw(values: tuple[Any, ...], random: np.random.Generator) -> Any:
-    if len(values) == 3 and values[2] in ("uniform", "loguniform"):
-        low, high, kind = values
-        if kind == "uniform":
-            return float(random.uniform(low, high))
-        return float(np.exp(random.uniform(np.log(low), np.log(high))))
-    return values[int(random.integers(len(values)))]
