@@ -90,7 +90,7 @@ class RoutingState(Base):
     weight_percent: Mapped[float]
     prepare: Mapped[str | None]  # version that replicas load beside the champion before a promotion
     rollout_id: Mapped[str | None]
-    mirror_percent: Mapped[float] = mapped_column(default=0.0)  # of the champion's rows that the candidate is shown beside
+    mirror_percent: Mapped[float] = mapped_column(default=0.0)  # of the champion's rows
     reason: Mapped[str]
     written_at: Mapped[datetime]
 
