@@ -55,7 +55,8 @@ def main() -> None:
             total_s = time.monotonic() - started_s
             steps = steps_of(environment)
     subject = "demo-quick" if quick else "demo"
-    Console().print(step_table([*steps, ("whole command", total_s)]))
+    Console().print(step_table(steps))
+    print(f"whole command: {total_s:.0f} s")
     RESULTS.mkdir(exist_ok=True)
     record = {
         "subject": "demo",
