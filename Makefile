@@ -50,7 +50,7 @@ test-full: test ## also the long tests
 	$(BIN)/python -m pytest -m full tests/unit tests/architecture tests/contract || test $$? -eq 5
 
 bench-%: env
-	$(BIN)/python benchmarks/bench_$*.py $(if $(QUICK),--quick)
+	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/bench_$*.py $(if $(QUICK),--quick)
 
 lock: ## recompile requirements.lock (needs uv; LINKS: folder with a CPU build of torch)
 	sh cluster/lock.sh $(LINKS)
