@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 
 from app.console.lineage_svg import lineage_svg
 from app.errors import AccessDeniedError
 from app.features.store import FeatureStore
 from app.features.view_facts import ViewFacts, view_facts
+from app.foundation.templates import template_environment
 
 PAGE, INDEX = "feature_page.html.j2", "feature_index.html.j2"
 
@@ -86,15 +87,7 @@ def _moment(value: datetime | str | None) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(age=age, number=_number, moment=_moment)
-    return environment
+    return template_environment(Path(__file__).parent, age=age, number=_number, moment=_moment)
 
 
 def _write(path: Path, page: str) -> None:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +25,7 @@ from app.console.run_view import (
     request_totals,
     window_rows,
 )
+from app.foundation.templates import template_environment
 
 TEMPLATE = "report.html.j2"
 LONG_S = 90.0
@@ -68,14 +68,9 @@ def render_html(data: ReportData) -> str:
     """The page as text."""
     rows = window_rows(data.windows, data.assessment)
     shown = SHOWN_METRICS[data.task]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = template_environment(
+        Path(__file__).parent, estimate=_estimate, duration=duration, to_json=_pretty_json
     )
-    environment.filters.update(estimate=_estimate, duration=duration, to_json=_pretty_json)
     heat_map, num_hidden = drift_map(rows) if rows else ("", 0)
     whole = data.assessment.get("whole", {})
     return environment.get_template(TEMPLATE).render(

@@ -147,7 +147,6 @@ METRICS: dict[str, Metric] = {
                sums(lambda y, s: (np.abs(y - s), np.abs(y)), lambda n, error, label: error / label)),
     )
 }
-HIGHER_IS_BETTER = frozenset(name for name, metric in METRICS.items() if metric.higher_is_better)
 
 
 def metrics_of(task: Task) -> tuple[str, ...]:

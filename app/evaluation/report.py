@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 
 from app.evaluation import report_plots as plots
 from app.evaluation.calibration import calibration_line
@@ -18,6 +18,7 @@ from app.evaluation.importance import JUDGED_BY, Importance
 from app.evaluation.metrics import METRICS, metrics_of
 from app.evaluation.slice_scores import slice_columns, slice_scores
 from app.evaluation.validate import Validation
+from app.foundation.templates import template_environment
 from app.spec.gates import AnyGate, FairnessGate
 
 TEMPLATE = "validation.html.j2"
@@ -110,15 +111,7 @@ def _trials(sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(estimate=_estimate, gain=_gain, to_json=_pretty_json)
-    return environment
+    return template_environment(Path(__file__).parent, estimate=_estimate, gain=_gain, to_json=_pretty_json)
 
 
 def _estimate(found: tuple[float, float, float] | None) -> str:

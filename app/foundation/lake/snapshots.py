@@ -66,14 +66,6 @@ class TableSnapshots:
             return {}
         return {"operation": snapshot.summary.operation.value, **snapshot.summary.additional_properties}
 
-    def newest_property(self, identifier: str, key: str) -> str | None:
-        """The value of `key` in the newest snapshot that has it."""
-        for snapshot in reversed(self._load(identifier).snapshots()):
-            value = None if snapshot.summary is None else snapshot.summary.get(key)
-            if value is not None:
-                return str(value)
-        return None
-
     def tag(self, identifier: str, snapshot_id: int, name: str) -> None:
         """Names a snapshot so that it is never expired.
 
