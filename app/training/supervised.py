@@ -19,6 +19,7 @@ from app.errors import TrainingError
 from app.spec.models import TorchModel
 from app.training.data_plan import possible_workers
 from app.training.elastic import Seen, decide_workers
+from app.training.interrupt import remove_orphaned_groups
 from app.training.progress import ProgressReader
 from app.training.worker import STARTED
 
@@ -26,6 +27,7 @@ MAX_FAILURES = 2  # worker deaths that are mended from the last checkpoint
 GRACE_S = 60.0
 LOOK_S = 0.5
 STOPPING_S = 20.0
+ORPHANED_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,12 @@ def room(resource: str) -> int:
 
 def _stop(running: ray.ObjectRef[Outcome]) -> None:
     """Asks the run to end, so that it gives back its workers; a run that does not is killed."""
-    ray.cancel(running)  # Ray Train takes the interrupt for Ctrl-C and aborts its controller
+    ray.cancel(running)
     ready, _ = ray.wait([running], timeout=STOPPING_S)
     if not ready:
         ray.cancel(running, force=True)
         ray.wait([running], timeout=STOPPING_S)
+    remove_orphaned_groups(ORPHANED_S)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

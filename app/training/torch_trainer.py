@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from app.errors import TrainingError
 from app.foundation.import_path import resolve
@@ -23,6 +23,7 @@ from app.training.checkpoints import CheckpointRefusedError, verify
 from app.training.data_plan import DataPlan, fitting_batch
 from app.training.deepspeed_config import deepspeed_config, topology
 from app.training.encode import Encoded, encode_frame, encode_table
+from app.training.interrupt import InterruptibleTrainer
 from app.training.learner import load_weights
 from app.training.progress import EpochReport, MlflowRun, ProgressReader, RunRecord
 from app.training.stream import DATA_CPUS
@@ -64,7 +65,7 @@ def train_torch(
     signature = Signature.of(encoded.transform, task)
     plan = WorkerPlan(model, signature, encoded.rows, data, run_folder, use_gpu, deadline_at)
 
-    def trainer(attempt: int, workers: int) -> TorchTrainer:
+    def trainer(attempt: int, workers: int) -> InterruptibleTrainer:
         return _trainer(replace(plan, attempt=attempt), settings.runs, workers)
 
     mlflow = MlflowRun(settings, f"{model.name} training", run_id, _params(model))
@@ -115,9 +116,9 @@ def _plan(model: TorchModel, encoded: Encoded) -> tuple[DataPlan, TorchModel]:
     )
 
 
-def _trainer(plan: WorkerPlan, storage: Path, workers: int) -> TorchTrainer:
+def _trainer(plan: WorkerPlan, storage: Path, workers: int) -> InterruptibleTrainer:
     cpus = 1.0 if plan.data.in_one_window else 1.0 - DATA_CPUS  # the rest is for the tasks that read its windows
-    return TorchTrainer(
+    return InterruptibleTrainer(
         train_worker,  # type: ignore[arg-type]  # its returned value is kept, though Ray's annotation has none
         train_loop_config={"plan": plan},
         torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),

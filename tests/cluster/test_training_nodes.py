@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group_table
 
 from app.assembly.ray_environment import TRAIN_VARIABLES
 from app.errors import TrainingError
@@ -127,6 +128,8 @@ def test_a_run_that_cannot_be_scheduled_fails_by_its_deadline_and_says_what_ther
     with pytest.raises(TrainingError, match=r"asks for 2 workers of 1 CPU; the cluster has 2, free now 1"):
         train(project(), replace(NETWORK, deadline_s=15.0), rows(), settings, "crowded")
     assert time.monotonic() - started_s < 120, "it does not wait for Ray Train, which would wait without end"
+    states = [group["state"] for group in placement_group_table().values()]  # type: ignore[no-untyped-call]
+    assert set(states) == {"REMOVED"}, "a group left behind would take the next free CPUs and give them to no one"
     ray.kill(occupant)
 
 
