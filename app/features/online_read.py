@@ -15,15 +15,14 @@ from app.errors import FeatureStoreError
 from app.features.arrow_types import ARROW_TYPES, rows_to_table
 from app.features.on_demand import compute, request_fields
 from app.features.online import OnlineStore
-from app.features.online.answers import tiles_at
+from app.features.online.answers import window_values
+from app.features.online.folded_state import newest_available_us
 from app.features.online.latest_state import newest
-from app.features.online.tiles import newest_available_us
 from app.features.online_keys import AskedKeys, asked_keys
 from app.features.push import EPOCH, ONLINE_UNITS, micros_of
 from app.features.references import ReadPlan, ViewRead
 from app.features.view_rows import key_fields
 from app.features.window_layout import SLACK_US, WindowLayout, micros
-from app.features.windows import window_features
 from app.spec import Project
 from app.spec.features import Aggregation, Field
 
@@ -151,12 +150,7 @@ def _windows(
             f"{SLACK_US // 3_600_000_000} hours before an entity's newest row. Ask for a later moment, or read with "
             "get_historical_features.", view=read.view_name, rows=len(unknown),
         )
-    tiles = tiles_at(store, read.table, read.layout, asked.distinct, states, at_us)
-    num_keys = len(asked.distinct)
-    found = window_features(
-        read.aggregations, read.layout, np.arange(num_keys), np.full(num_keys, at_us),
-        lambda tile: (tiles[tile.hop_us], None),
-    )
+    found = window_values(store, read.table, read.layout, read.aggregations, asked.distinct, states, at_us)
     columns = []
     for _, name in read.pairs:
         values = found[name]

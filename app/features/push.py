@@ -21,12 +21,12 @@ from app.features.online import Batch, LatestBatch, LatestRow, WindowBatch
 from app.features.online.base import TOMBSTONE_US
 from app.features.point_in_time import AVAILABLE, DIED, EVENT, TIE_BREAKERS
 from app.features.raw_tables import CREATED, raw_rows, row_expectations
-from app.features.replaced_rows import living_rows
+from app.features.replaced_rows import counting_versions
 from app.features.sketches import distinct_codes
 from app.features.view_rows import key_fields, view_rows
 from app.features.view_tables import tombstones
 from app.features.window_layout import WindowLayout
-from app.features.window_rows import RowColumns, resolve
+from app.features.window_rows import RowColumns
 from app.spec.features import FeatureView, Field, Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -92,8 +92,9 @@ def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
     if None in keys:
         rows = rows.filter(pa.array([key is not None for key in keys]))
     key = [key for key in keys if key is not None]
-    event, available, created = (
-        rows[c].cast(pa.int64()).fill_null(TOMBSTONE_US).to_numpy() for c in (EVENT, AVAILABLE, CREATED)
+    event, available, created, source_created = (
+        rows[c].cast(pa.int64()).fill_null(TOMBSTONE_US).to_numpy()
+        for c in (EVENT, AVAILABLE, CREATED, "source_created_timestamp")
     )
     row_key = rows["row_key"].to_pylist()
     if view.aggregations:
@@ -101,12 +102,13 @@ def online_batch(table: str, view: FeatureView, rows: pa.Table) -> Batch:
         hashes = {name: distinct_codes(pl.Series(name, rows[name])) for name in layout.hashed}
         read = RowColumns({name: _floats(rows[name]) for name in layout.columns}, hashes)
         own = [f"{k}\n{row}" for k, row in zip(key, row_key, strict=True)]  # a row is one of its entity's, as offline
-        return WindowBatch(table, layout, key, own, event, available, created, read.words(layout))
+        return WindowBatch(
+            table, layout, key, own, event, available, created, source_created, read.words(layout)
+        )
     columns = [_json_values(rows[f.name], f) for f in view.fields]
     texts = map(json.dumps, zip(*columns, strict=True))
     times = (moments.tolist() for moments in (event, available, created))
-    source_created = rows["source_created_timestamp"].cast(pa.int64()).to_pylist()
-    return LatestBatch(table, list(map(LatestRow, key, *times, row_key, texts, source_created)))
+    return LatestBatch(table, list(map(LatestRow, key, *times, row_key, texts, source_created.tolist())))
 
 
 def _key_parts(column: pa.ChunkedArray, field: Field) -> list[str | int | None]:
@@ -137,14 +139,15 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray:
 def newest_for_online(view: FeatureView, rows: pl.DataFrame, until: datetime) -> pl.DataFrame:
     """Of all rows of a view's table, those the online store needs to answer from `until` on."""
     known = rows.filter(pl.col(AVAILABLE) <= until)
+    keys = [f.name for f in key_fields(view)]
+    versions = counting_versions(known, keys)
     if view.aggregations:
         keep = timedelta(microseconds=WindowLayout.of(view.aggregations).keep_us)
-        return resolve(known, view.join_keys).filter(pl.col(AVAILABLE) > _earlier(until, keep))
-    keys = [f.name for f in key_fields(view)]
-    known = living_rows(known, keys).filter(pl.col(DIED).is_null()).select(rows.columns)
-    past = known.filter(pl.col(EVENT) <= until).sort(EVENT, *TIE_BREAKERS)
+        return versions.filter(pl.col(AVAILABLE) > _earlier(until, keep)).select(rows.columns)
+    newest = versions.filter(pl.col(DIED).is_null()).select(rows.columns)
+    past = newest.filter(pl.col(EVENT) <= until).sort(EVENT, *TIE_BREAKERS)
     winners = past.group_by(keys, maintain_order=True).last().select(rows.columns)
-    return pl.concat([winners, known.filter(pl.col(EVENT) > until)])
+    return pl.concat([winners, newest.filter((pl.col(EVENT) > until) | pl.col(EVENT).is_null())])
 
 
 def _earlier(moment: datetime, by: timedelta) -> datetime:

@@ -33,13 +33,21 @@ from app.features.point_in_time import (
 VERSION_ORDER = ("source_created_timestamp", CREATED, AVAILABLE, EVENT)
 
 
-def living_rows(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """The rows that count at some moment, with the moment `DIED` from which they no longer do (null: never)."""
+def counting_versions(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """The versions, tombstones included, that are replaced at no moment before they are available.
+
+    `DIED`: the moment from which a version written later is the row; null: never.
+    """
     versions = rows.filter(pl.col(AVAILABLE).is_not_null())
     versions = versions.sort([pl.col(VERSION_ORDER), *order_of(rows, keys)], nulls_last=False, maintain_order=True)
     later = pl.col(AVAILABLE).cum_min(reverse=True).shift(-1).over([*keys, "row_key"])
+    return versions.with_columns(later.alias(DIED)).filter(pl.col(DIED).is_null() | (pl.col(DIED) > pl.col(AVAILABLE)))
+
+
+def living_rows(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """The rows that count at some moment, with the moment `DIED` from which they no longer do (null: never)."""
     visible = pl.max_horizontal(EVENT, AVAILABLE)
-    return versions.with_columns(later.alias(DIED)).filter(
+    return counting_versions(rows, keys).filter(
         pl.col(EVENT).is_not_null() & (pl.col(DIED).is_null() | (pl.col(DIED) > visible))
     )
 

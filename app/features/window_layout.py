@@ -103,9 +103,13 @@ class CellLayout:
 
 @dataclass(frozen=True)
 class TileLayout:
-    """Tiles of one hop. `keep_us`: how long they are kept online. `sketches`: what is sketched, slot by slot."""
+    """Tiles of one hop.
+
+    `longest_us`: the longest window. `keep_us`: how long tiles are kept online. `sketches`: what, slot by slot.
+    """
 
     hop_us: int
+    longest_us: int
     keep_us: int
     cells: CellLayout
     sketches: tuple[Sketch, ...] = ()
@@ -170,7 +174,7 @@ def _layout(aggregations: tuple[Aggregation, ...]) -> WindowLayout:
         longest = max(micros(a.window) for a in of_hop)
         cells = CellLayout.of((a.column, statistic) for a in of_hop for statistic in NEEDS[a.function])
         sketches = tuple(dict.fromkeys((a.column, SKETCHES[a.function]) for a in of_hop if a.function in SKETCHES))
-        tiles.append(TileLayout(hop_us, longest + 2 * hop_us + SLACK_US, cells, sketches))
+        tiles.append(TileLayout(hop_us, longest, longest + 2 * hop_us + SLACK_US, cells, sketches))
     numbers = dict.fromkeys(a.column for a in aggregations if a.function != "distinct_count")
     hashed = dict.fromkeys(a.column for a in aggregations if a.function == "distinct_count")
     return WindowLayout(tuple(numbers), tuple(tiles), tuple(hashed))

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from app.errors import SettingsError, StoreUnavailableError
 from app.features.online import LatestBatch, LatestRow, OnlineStore, WindowBatch, open_store
-from app.features.online.answers import tiles_at
-from app.features.online.base import TOMBSTONE_US
+from app.features.online.answers import window_values
+from app.features.online.base import TOMBSTONE_US, Span
 from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
 from app.features.online.sqlite import SqliteOnlineStore
+from app.features.online.tiles import unpack_tiles
 from app.features.window_layout import WindowLayout
 from app.features.window_rows import row_columns
-from app.features.windows import window_features
 from app.spec.features import Aggregation
 from tests.contract.redis_server import free_port
 
@@ -71,14 +71,13 @@ def windows(*rows: Row, table: str = "t") -> WindowBatch:
     keys, available, x, row_keys, created = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     moments = np.array(available, dtype=np.int64)
     values = row_columns(LAYOUT, pl.DataFrame({"x": pl.Series(x, dtype=pl.Float64)})).words(LAYOUT)
-    return WindowBatch(table, LAYOUT, keys, row_keys, moments, moments, np.array(created, dtype=np.int64), values)
+    written = np.array(created, dtype=np.int64)
+    return WindowBatch(table, LAYOUT, keys, row_keys, moments, moments, written, written, values)
 
 
 def asked(store: OnlineStore, keys: list[str], at: int) -> dict[str, list[float]]:
     (states,) = store.states([("t", keys)])
-    tiles = tiles_at(store, "t", LAYOUT, keys, states, at)
-    entity, moments = np.arange(len(keys)), np.full(len(keys), at)
-    values = window_features(AGGREGATIONS, LAYOUT, entity, moments, lambda tile: (tiles[tile.hop_us], None))
+    values = window_values(store, "t", LAYOUT, AGGREGATIONS, keys, states, at)
     return {name: column.tolist() for name, column in values.items()}
 
 
@@ -207,26 +206,34 @@ ROWS = st.lists(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS, st.lists(st.integers(1, 5), max_size=6), st.lists(st.integers(-40, 150), min_size=1, max_size=4))
-def test_batches_leave_the_state_of_their_last_rows(
+def test_at_each_moment_the_versions_known_by_then_count(
     store: OnlineStore, rows: list[Row], sizes: list[int], moments: list[int]
 ) -> None:
     """Whatever is corrected, moved to another entity, late or repeated: bit for bit as if only what counts had come."""
-    counted: dict[str, Row] = {}
     store.clear("t")
     rest = rows
     for size in [*sizes, len(rows)]:
         part, rest = rest[:size], rest[size:]
         store.put([windows(*part)])
-        for row in part:
-            if row[3] not in counted or row[4] >= counted[row[3]][4]:
-                counted[row[3]] = row
     found = [asked(store, ["k", "m"], at) for at in moments]
-    store.clear("t")
-    for row in sorted(counted.values(), key=lambda r: (r[1], r[3])):
-        store.put([windows(row)])
+    store.put([windows(*rows)], replace=True)
     assert str(found) == str([asked(store, ["k", "m"], at) for at in moments])
-    store.put([windows(*counted.values())], replace=True)
-    assert str(found) == str([asked(store, ["k", "m"], at) for at in moments])
+    for at, answers in zip(moments, found, strict=True):
+        known_by_then = sorted((row for row in rows if row[1] <= at), key=lambda row: (row[4], row[1]))
+        counts = {row[3]: row for row in known_by_then}  # of equal versions the one sent last
+        store.clear("t")
+        for row in sorted(counts.values(), key=lambda row: (row[1], row[3])):
+            store.put([windows(row)])
+        assert str(answers) == str(asked(store, ["k", "m"], at))
+
+
+def test_a_correction_counts_from_its_available_time_on(store: OnlineStore) -> None:
+    """As in training; until then the row that it corrects does, for another entity too."""
+    store.put([windows(("k", 15, 1.0, "q", 1), ("k", 16, 2.0, "r", 1), ("m", 16, 7.0, "s", 1))])
+    store.put([windows(("k", 30, 5.0, "r", 2), ("k", 30, 9.0, "s", 2))])
+    assert [asked(store, ["k", "m"], at)[SUM] for at in (16, 29)] == [[3.0, 7.0]] * 2
+    assert [asked(store, ["k", "m"], at)[COUNT] for at in (29, 30)] == [[2.0, 1.0], [3.0, 0.0]]
+    assert asked(store, ["k"], 30)[SUM] == [15.0]
 
 
 def test_a_moment_before_the_newest_row_sees_only_its_past(store: OnlineStore) -> None:
@@ -242,11 +249,12 @@ def test_a_corrected_row_moves_between_tiles_and_keys(store: OnlineStore) -> Non
 
 
 def test_what_no_window_reaches_is_forgotten(store: OnlineStore) -> None:
-    later = 15 + LAYOUT.keep_us + 100
+    later = 15 + LAYOUT.keep_us + 10_000
     store.put([windows(("k", 15, 1.0, "r", 0))])
     store.put([windows(("k", later, 1.0, "s", 0))])
-    (states,) = store.states([("t", ["k"])])
-    assert [len(tiles.index) for tiles in tiles_at(store, "t", LAYOUT, ["k"], states, later).values()] == [1, 1, 1]
+    tiles = unpack_tiles(LAYOUT, store.tiles("t", ["k"]))
+    assert [len(of_hop.index) for of_hop in tiles] == [1, 1, 1]
+    assert store.rows("t", [Span("k", 0, later)], LAYOUT.num_words).row_keys == ("s",)
 
 
 def test_a_row_corrected_to_a_time_far_later_counts_once(store: OnlineStore) -> None:

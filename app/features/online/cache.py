@@ -91,6 +91,9 @@ class CachedOnlineStore:
             for (_, keys), states, new in zip(asks, found, fetched, strict=True)
         ]
 
+    def tiles(self, table: str, keys: Sequence[str]) -> list[bytes | None]:
+        return self._store.tiles(table, keys)
+
     def rows(self, table: str, spans: Sequence[Span], num_columns: int) -> StoredRows:
         return self._store.rows(table, spans, num_columns)
 

@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from struct import Struct
 
-from app.features.online.base import TOMBSTONE_US, LatestRow
+from app.features.online.base import FOREVER_US, TOMBSTONE_US, LatestRow
 
 LATEST_KEPT = 8  # rows kept that could be known when the newest was written: the one in force and those before it
 FORECASTS_KEPT = 256  # rows kept that happen or become available later, the nearest first
-FOREVER_US = 2**63 - 1
 _COUNT = Struct("<H")
 _ROW = Struct("<qqqqqHI")  # event, available, until, created, source created, length of row key, length of values
 _FIRST = Struct("<HqqqqqHI")

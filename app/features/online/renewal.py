@@ -1,83 +1,68 @@
-"""What a batch of rows changes in the states of its entities. Pure: a store reads, asks here, and writes.
+"""What a batch of rows changes in the tiles and states of its entities. Pure: a store reads, asks here, and writes.
 
 A row that is newer than everything its entity has goes onto the last tile: folding it onto the tile's cells gives the
-same bits as folding the tile anew. Any other row (late, repeated, corrected, moved to another entity) has its tiles
-computed anew from the rows.
+same bits as folding the tile anew, and the state is folded on. Any other row (late, repeated, corrected, moved to
+another entity) has its tiles computed anew from the rows, and the state from the tiles.
 
 Legend: K = touched entities, N = rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from app.features.online.base import Span, StoredRows, WindowBatch
-from app.features.online.tiles import NOTHING, TileStates, pack_states, unpack_states
+from app.features.online.base import FOREVER_US, Span, StoredRows
+from app.features.online.folded_state import (
+    NOTHING,
+    FoldedHop,
+    FoldedStates,
+    StateReader,
+    Tails,
+    fold_on,
+    pack_folded,
+)
+from app.features.online.row_versions import Intake
+from app.features.online.tiles import pack_tiles, unpack_tiles
 from app.features.sketches import Entries, merged
 from app.features.window_fold import lift, running
 from app.features.window_layout import TileLayout, WindowLayout
 from app.features.window_rows import RowColumns, row_entries, segment_ends, segment_starts
 from app.features.windows import Tiles, tile_index
 
-Known = Mapping[str, tuple[str, int, int]]  # by row key: entity key, available and created time of the row that is kept
-
-
-@dataclass(frozen=True)
-class Intake:
-    """The rows of a batch that count. `replaced`: kept rows that go, as row key, entity key and available time."""
-
-    taken: WindowBatch
-    replaced: tuple[tuple[str, str, int], ...]
-
-    @property
-    def keys(self) -> list[str]:
-        """Touched entities, each once."""
-        return list(dict.fromkeys([*self.taken.keys, *(key for _, key, _ in self.replaced)]))
-
 
 @dataclass(frozen=True)
 class Renewal:
-    """New states of the touched entities, and from when on each one's rows are needed (`None`: as before)."""
+    """What is now kept of the touched entities, and from when on each one's rows are needed (`None`: as before)."""
 
     keys: tuple[str, ...]
     states: tuple[bytes, ...]
+    tiles: tuple[bytes, ...]
     rows_after_us: tuple[int | None, ...]
 
 
-def take_in(batch: WindowBatch, known: Known) -> Intake:
-    """Leaves out rows that something later has replaced, in the batch or in the store."""
-    newest: dict[str, int] = {}
-    for place, row_key in enumerate(batch.row_keys):
-        if row_key not in newest or batch.created_us[place] >= batch.created_us[newest[row_key]]:
-            newest[row_key] = place
-    if known:
-        newest = {k: p for k, p in newest.items() if k not in known or known[k][2] <= batch.created_us[p]}
-    replaced = tuple((k, *known[k][:2]) for k in newest if k in known)
-    if len(newest) == len(batch.row_keys):
-        return Intake(batch, replaced)
-    return Intake(batch.take(np.array(sorted(newest.values()), dtype=np.int64)), replaced)
-
-
 class Renewing:
-    """The step from old to new states.
+    """The step from what was kept of the entities to what is kept now.
 
     Args:
         intake: what comes.
         states: old states of `intake.keys`, in that order.
+        tiles: their old tiles.
     """
 
-    def __init__(self, intake: Intake, states: Sequence[bytes | None]) -> None:
+    def __init__(self, intake: Intake, states: Sequence[bytes | None], tiles: Sequence[bytes | None]) -> None:
         self._intake = intake
         self._layout = intake.taken.layout
         self._keys = intake.keys
-        self._old = unpack_states(self._layout, states)
-        place = {key: i for i, key in enumerate(self._keys)}
-        self._entity = np.array([place[key] for key in intake.taken.keys], dtype=np.int64)
-        moved = np.array([place[key] for _, key, _ in intake.replaced], dtype=np.int64)
-        moved_us = np.array([at for _, _, at in intake.replaced], dtype=np.int64)
+        self._old = StateReader(self._layout, states).whole()
+        self._old_tiles = unpack_tiles(self._layout, tiles)
+        self._place = {key: i for i, key in enumerate(self._keys)}
+        self._entity = np.array([self._place[key] for key in intake.taken.keys], dtype=np.int64)
+        changed = [*intake.gone, *(place for place, _ in intake.ended)]
+        moved = np.array([self._place[place.key] for place in changed], dtype=np.int64)
+        moved_us = np.array([place.available_us for place in changed], dtype=np.int64)
         touched = np.concatenate([self._entity, moved])
         moments = np.concatenate([intake.taken.available_us, moved_us])
         self._first = np.full(len(self._keys), np.iinfo(np.int64).max)
@@ -95,32 +80,49 @@ class Renewing:
         return [Span(self._keys[i], int(low[i]), int(high[i])) for i in np.flatnonzero(~self._appended)]
 
     def renewed(self, kept: StoredRows) -> Renewal:
-        """The new states; `kept`: the rows of `spans()`, as they were before."""
+        """What is kept now; `kept`: the rows of `spans()`, as they were before."""
         entity, available, values = self._rows(kept)
         newest = np.maximum(self._old.newest_us, self._last)
         tiles = tuple(
             self._tiles(tile, old, entity, available, values, newest)
-            for tile, old in zip(self._layout.tiles, self._old.tiles, strict=True)
+            for tile, old in zip(self._layout.tiles, self._old_tiles, strict=True)
         )
-        states = pack_states(self._layout, TileStates(newest, tiles))
+        hops = tuple(
+            fold_on(tile, _of(self._appended, old), now, newest)
+            for tile, old, now in zip(self._layout.tiles, self._old.hops, tiles, strict=True)
+        )
+        states = pack_folded(self._layout, FoldedStates(newest, self._replaced_us(), hops))
+        packed = pack_tiles(self._layout, tiles, len(self._keys))
         widest = max(tile.hop_us for tile in self._layout.tiles)
         before = self._old.newest_us
         moved_on = (before != NOTHING) & (tile_index(newest, widest) > tile_index(np.maximum(before, -(2**62)), widest))
         after = [int(n) - self._layout.keep_us if on else None for n, on in zip(newest, moved_on, strict=True)]
-        return Renewal(tuple(self._keys), tuple(states), tuple(after))
+        return Renewal(tuple(self._keys), tuple(states), tuple(packed), tuple(after))
+
+    def _replaced_us(self) -> np.ndarray:
+        """Until when a version counts of each entity that is replaced later."""
+        latest = self._old.replaced_us.copy()
+        ends = np.where(self._intake.until_us == FOREVER_US, NOTHING, self._intake.until_us)
+        np.maximum.at(latest, self._entity, ends)
+        for place, until_us in self._intake.ended:
+            at = self._place[place.key]
+            latest[at] = max(int(latest[at]), until_us)
+        return latest
 
     def _rows(self, kept: StoredRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows that came and rows that stay, sorted by (entity, available, event, row key)."""
-        taken = self._intake.taken
-        gone = {row_key for row_key, _, _ in self._intake.replaced}
-        stays = np.array([i for i, row_key in enumerate(kept.row_keys) if row_key not in gone], dtype=np.int64)
-        place = {key: i for i, key in enumerate(self._keys)}
-        of_kept = np.array([place[kept.keys[i]] for i in stays], dtype=np.int64)
-        entity = np.concatenate([self._entity, of_kept])
-        available = np.concatenate([taken.available_us, kept.available_us[stays]])
-        event = np.concatenate([taken.event_us, kept.event_us[stays]])
-        row_keys = np.array([*taken.row_keys, *(kept.row_keys[i] for i in stays)], dtype=np.str_)
-        values = np.concatenate([taken.values, kept.values[stays]])
+        """Rows that came and rows that stay, without replaced ones, by (entity, available, event, row key)."""
+        came = np.flatnonzero(self._intake.until_us == FOREVER_US)
+        taken = self._intake.taken if len(came) == len(self._intake.until_us) else self._intake.taken.take(came)
+        gone = {(p.row_key, p.key, p.available_us) for p in (*self._intake.gone, *(e for e, _ in self._intake.ended))}
+        names = zip(kept.row_keys, kept.keys, kept.available_us.tolist(), kept.until_us.tolist(), strict=True)
+        living = [i for i, (*name, until) in enumerate(names) if until == FOREVER_US and tuple(name) not in gone]
+        stays = kept.take(np.array(living, dtype=np.int64))
+        of_kept = np.array([self._place[key] for key in stays.keys], dtype=np.int64)
+        entity = np.concatenate([self._entity[came], of_kept])
+        available = np.concatenate([taken.available_us, stays.available_us])
+        event = np.concatenate([taken.event_us, stays.event_us])
+        row_keys = np.array([*taken.row_keys, *stays.row_keys], dtype=np.str_)
+        values = np.concatenate([taken.values, stays.values])
         order = np.lexsort((row_keys, event, available, entity))
         return entity[order], available[order], values[order]
 
@@ -163,7 +165,14 @@ class Renewing:
         return entries.where(entries.index >= oldest[entries.entity])
 
 
+def _of(entities: np.ndarray, hop: FoldedHop) -> FoldedHop:
+    """A hop as if only these entities (a mask) had been there."""
+    stays = entities[hop.tails.entity]
+    tails = Tails(hop.tails.entity[stays], hop.tails.index[stays], hop.tails.cells[stays])
+    return FoldedHop(np.where(entities, hop.head_index, NOTHING), hop.head, tails, hop.entries)
+
+
 def no_rows(layout: WindowLayout) -> StoredRows:
     """No stored rows of a view."""
     nothing = np.empty(0, dtype=np.int64)
-    return StoredRows([], [], nothing, nothing, np.empty((0, layout.num_words)))
+    return StoredRows([], [], nothing, nothing, nothing, np.empty((0, layout.num_words)))

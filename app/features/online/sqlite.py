@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from app.errors import StoreUnavailableError
-from app.features.online.base import Batch, LatestBatch, Span, StoredRows, WindowBatch
+from app.features.online.base import LAYOUT, Batch, LatestBatch, Span, StoredRows, WindowBatch
 from app.features.online.latest_state import merge
-from app.features.online.renewal import Renewing, no_rows, take_in
+from app.features.online.old_layout import other_layout
+from app.features.online.renewal import Renewing, no_rows
+from app.features.online.row_versions import Intake, KnownVersion, take_in
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +33,28 @@ PRAGMAS = (
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tables (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
 CREATE TABLE IF NOT EXISTS states (tbl INTEGER, key TEXT, state BLOB, UNIQUE (tbl, key));
+CREATE TABLE IF NOT EXISTS tiles (tbl INTEGER, key TEXT, state BLOB, UNIQUE (tbl, key));
 CREATE TABLE IF NOT EXISTS rows (
-  tbl INTEGER, row_key TEXT, key TEXT, available_us INTEGER, event_us INTEGER, created_us INTEGER, vals BLOB,
-  UNIQUE (tbl, row_key));
+  tbl INTEGER, row_key TEXT, key TEXT, available_us INTEGER, event_us INTEGER, created_us INTEGER,
+  source_created_us INTEGER, until_us INTEGER, vals BLOB, UNIQUE (tbl, row_key, available_us));
 CREATE INDEX IF NOT EXISTS rows_by_time ON rows (tbl, key, available_us);
 """  # with row ids: in tables without them large values are slow to find
-STATES = (
-    "SELECT asked.key, states.state FROM json_each(?2) asked CROSS JOIN states "
-    "ON states.tbl = ?1 AND states.key = asked.value"
+STATES, TILES = (
+    f"SELECT asked.key, s.state FROM json_each(?2) asked CROSS JOIN {kind} s "
+    "ON s.tbl = ?1 AND s.key = asked.value"
+    for kind in ("states", "tiles")
+)
+WRITE_STATES, WRITE_TILES = (
+    f"INSERT INTO {kind} VALUES (?,?,?) ON CONFLICT DO UPDATE SET state = excluded.state"
+    for kind in ("states", "tiles")
 )
 ROWS = (
-    "SELECT r.key, r.row_key, r.event_us, r.available_us, r.vals FROM json_each(?2) s CROSS JOIN rows r "
+    "SELECT r.key, r.row_key, r.event_us, r.available_us, r.until_us, r.vals "
+    "FROM json_each(?2) s CROSS JOIN rows r "
     "ON r.tbl = ?1 AND r.key = s.value ->> 0 AND r.available_us > s.value ->> 1 AND r.available_us <= s.value ->> 2"
 )
 KNOWN = (
-    "SELECT row_key, key, available_us, created_us FROM rows WHERE tbl = ?1 "
+    "SELECT row_key, key, available_us, created_us, source_created_us, until_us FROM rows WHERE tbl = ?1 "
     "AND row_key IN (SELECT value FROM json_each(?2))"
 )
 
@@ -67,8 +76,13 @@ class SqliteOnlineStore:
         store = cls(url.removeprefix("sqlite:///"))
         with store._named("open"):
             Path(store._path).parent.mkdir(parents=True, exist_ok=True)
-            store._connection().executescript(SCHEMA)
-        return store
+            connection = store._connection()
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+            is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+            if is_new or layout == LAYOUT:
+                connection.executescript(f"{SCHEMA}PRAGMA user_version = {LAYOUT};")
+                return store
+        raise other_layout(store._path, layout)
 
     def put(self, batches: Sequence[Batch], *, replace: bool = False) -> None:
         with self._writing() as connection:
@@ -84,7 +98,11 @@ class SqliteOnlineStore:
     def states(self, asks: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
         with self._named("read"):
             connection = self._connection()
-            return [_states(connection, self._number(table), _escaped(keys)) for table, keys in asks]
+            return [_found(connection, STATES, self._number(table), _escaped(keys)) for table, keys in asks]
+
+    def tiles(self, table: str, keys: Sequence[str]) -> list[bytes | None]:
+        with self._named("read"):
+            return _found(self._connection(), TILES, self._number(table), _escaped(keys))
 
     def rows(self, table: str, spans: Sequence[Span], num_columns: int) -> StoredRows:
         with self._named("read"):
@@ -164,50 +182,36 @@ def _table(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _clear(connection: sqlite3.Connection, table: int) -> None:
-    connection.execute("DELETE FROM states WHERE tbl = ?", (table,))
-    connection.execute("DELETE FROM rows WHERE tbl = ?", (table,))
+    for kind in ("states", "tiles", "rows"):
+        connection.execute(f"DELETE FROM {kind} WHERE tbl = ?", (table,))
 
 
 def _put_latest(connection: sqlite3.Connection, table: int, batch: LatestBatch) -> None:
     by_key: dict[str, list[Any]] = {}
     for row in batch.rows:
         by_key.setdefault(_escape(row.key), []).append(row)
-    old = _states(connection, table, list(by_key))
-    _write_states(
-        connection, table,
-        [(key, merge(key, state, rows)) for (key, rows), state in zip(by_key.items(), old, strict=True)],
-    )
+    old = _found(connection, STATES, table, list(by_key))
+    merged = [(table, key, merge(key, state, rows)) for (key, rows), state in zip(by_key.items(), old, strict=True)]
+    connection.executemany(WRITE_STATES, merged)
 
 
 def _put_windows(connection: sqlite3.Connection, table: int, batch: WindowBatch) -> None:
     if not batch.keys:
         return
     batch = replace(batch, keys=_escaped(batch.keys), row_keys=_escaped(batch.row_keys))
-    known = {
-        row_key: (key, available_us, created_us)
-        for row_key, key, available_us, created_us in connection.execute(KNOWN, (table, _json(batch.row_keys)))
-    }
+    known: dict[str, list[KnownVersion]] = {}
+    for row_key, *version in connection.execute(KNOWN, (table, json.dumps(batch.row_keys))):
+        known.setdefault(row_key, []).append(KnownVersion(*version))
     intake = take_in(batch, known)
-    keys, taken = intake.keys, intake.taken
-    renewing = Renewing(intake, _states(connection, table, keys))
+    keys = intake.keys
+    old = (_found(connection, kind, table, keys) for kind in (STATES, TILES))
+    renewing = Renewing(intake, *old)
     spans = renewing.spans()
     kept = _rows(connection, table, spans, batch.layout.num_words) if spans else no_rows(batch.layout)
     renewal = renewing.renewed(kept)
-    values = taken.values.tobytes()
-    size = batch.layout.num_words * 8
-    connection.executemany(
-        "INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?,?,?)",
-        [
-            (table, row_key, key, available_us, event_us, created_us, values[i * size : (i + 1) * size])
-            for i, (row_key, key, available_us, event_us, created_us) in enumerate(
-                zip(
-                    taken.row_keys, taken.keys, taken.available_us.tolist(), taken.event_us.tolist(),
-                    taken.created_us.tolist(), strict=True,
-                )
-            )
-        ],
-    )
-    _write_states(connection, table, zip(renewal.keys, renewal.states, strict=True))
+    _write_rows(connection, table, intake)
+    for statement, packed in ((WRITE_STATES, renewal.states), (WRITE_TILES, renewal.tiles)):
+        connection.executemany(statement, [(table, *pair) for pair in zip(renewal.keys, packed, strict=True)])
     connection.executemany(
         "DELETE FROM rows WHERE tbl = ? AND key = ? AND available_us <= ?",
         [
@@ -217,28 +221,40 @@ def _put_windows(connection: sqlite3.Connection, table: int, batch: WindowBatch)
     )
 
 
-def _states(connection: sqlite3.Connection, table: int, keys: Sequence[str]) -> list[bytes | None]:
+def _write_rows(connection: sqlite3.Connection, table: int, intake: Intake) -> None:
+    """What is gone goes first: a version may come again at the same time for another entity."""
+    taken = intake.taken
+    connection.executemany(
+        "DELETE FROM rows WHERE tbl = ? AND row_key = ? AND available_us = ?",
+        [(table, place.row_key, place.available_us) for place in intake.gone],
+    )
+    connection.executemany(
+        "UPDATE rows SET until_us = ? WHERE tbl = ? AND row_key = ? AND available_us = ?",
+        [(until_us, table, place.row_key, place.available_us) for place, until_us in intake.ended],
+    )
+    times = (taken.available_us, taken.event_us, taken.created_us, taken.source_created_us, intake.until_us)
+    values, size = taken.values.tobytes(), taken.layout.num_words * 8
+    columns = zip(taken.row_keys, taken.keys, *(moments.tolist() for moments in times), strict=True)
+    connection.executemany(
+        "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?)",
+        [(table, *row, values[i * size : (i + 1) * size]) for i, row in enumerate(columns)],
+    )
+
+
+def _found(connection: sqlite3.Connection, statement: str, table: int, keys: Sequence[str]) -> list[bytes | None]:
     result: list[bytes | None] = [None] * len(keys)
-    for place, state in connection.execute(STATES, (table, json.dumps(keys))):
+    for place, state in connection.execute(statement, (table, json.dumps(keys))):
         result[place] = state
     return result
-
-
-def _write_states(connection: sqlite3.Connection, table: int, states: Iterable[tuple[str, bytes]]) -> None:
-    connection.executemany(
-        "INSERT INTO states VALUES (?,?,?) ON CONFLICT DO UPDATE SET state = excluded.state",
-        [(table, key, state) for key, state in states],
-    )
 
 
 def _rows(connection: sqlite3.Connection, table: int, spans: Sequence[Span], num_columns: int) -> StoredRows:
     asked = json.dumps([[span.key, span.after_us, span.until_us] for span in spans])
     found = connection.execute(ROWS, (table, asked)).fetchall()
-    keys, row_keys, event, available, values = zip(*found, strict=True) if found else ((), (), (), (), ())
-    return StoredRows(
-        keys, row_keys, np.array(event, dtype=np.int64), np.array(available, dtype=np.int64),
-        np.frombuffer(b"".join(values)).reshape(len(values), num_columns),
-    )
+    keys, row_keys, *times, values = zip(*found, strict=True) if found else ((),) * 6
+    event, available, until = (np.array(moments, dtype=np.int64) for moments in times)
+    matrix = np.frombuffer(b"".join(values)).reshape(len(values), num_columns)
+    return StoredRows(keys, row_keys, event, available, until, matrix)
 
 
 def _escape(text: str) -> str:
@@ -259,7 +275,3 @@ def _unescaped(texts: Sequence[str]) -> Sequence[str]:
     if "\x01" not in "".join(texts):
         return texts
     return [text.replace("\x010", "\0").replace("\x011", "\x01") for text in texts]
-
-
-def _json(texts: Iterable[str]) -> str:
-    return json.dumps(list(texts))

@@ -1,16 +1,14 @@
-"""State of an entity of a view with windows: the tiles of each hop as bytes. Pure.
+"""The tiles of an entity of a view with windows as bytes: what its state is folded from. Pure.
 
-Layout: rows of equal width, in words of 8 bytes. The first row is the newest available time and the number of rows of
-each section; then the sections follow, padded to the width. A hop's section has a row for each tile, its index and its
-cells; behind them the section of a hop with sketches has a row for each entry. So the states of many entities, one
-behind the other, are one matrix. Legend: K = entities, M = tiles, S = cells, E = entries.
+Layout: rows of equal width, in words of 8 bytes. The first row is the number of rows of each section; then the sections
+follow, padded to the width. A hop's section has a row for each tile, its index and its cells; behind them the section
+of a hop with sketches has a row for each entry. So the tiles of many entities, one behind the other, are one matrix.
+Legend: K = entities, M = tiles, S = cells, E = entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from struct import Struct
 
 import numpy as np
 
@@ -18,37 +16,18 @@ from app.features.sketches import Entries
 from app.features.window_layout import WindowLayout
 from app.features.windows import Tiles
 
-NOTHING = np.iinfo(np.int64).min
-_NEWEST = Struct("<q")
 
-
-@dataclass(frozen=True)
-class TileStates:
-    """States of K entities: the newest available time of each [K] (`NOTHING` for an unknown one), tiles by hop."""
-
-    newest_us: np.ndarray
-    tiles: tuple[Tiles, ...]
-
-
-def newest_available_us(state: bytes) -> int:
-    """The newest available time of one state."""
-    newest: int = _NEWEST.unpack_from(state)[0]
-    return newest
-
-
-def unpack_states(layout: WindowLayout, states: Sequence[bytes | None]) -> TileStates:
-    """States as arrays; entity `i` is the `i`-th state."""
+def unpack_tiles(layout: WindowLayout, packed: Sequence[bytes | None]) -> tuple[Tiles, ...]:
+    """Tiles of each hop; entity `i` is the `i`-th of `packed`, which has none where it is `None`."""
     width = _width(layout)
-    known = [state for state in states if state is not None]
+    known = [state for state in packed if state is not None]
     rows = np.frombuffer(b"".join(known), dtype=np.int64).reshape(-1, width)
     num_rows = np.fromiter(map(len, known), dtype=np.int64, count=len(known)) // (8 * width)
     first = np.cumsum(num_rows) - num_rows
-    entities = np.arange(len(states))
-    newest = np.full(len(states), NOTHING)
-    if len(known) < len(states):
-        entities = np.array([i for i, state in enumerate(states) if state is not None], dtype=np.int64)
-    newest[entities] = rows[first, 0]
-    counts = rows[first, 1 : 1 + _num_sections(layout)]
+    entities = np.arange(len(packed))
+    if len(known) < len(packed):
+        entities = np.array([i for i, state in enumerate(packed) if state is not None], dtype=np.int64)
+    counts = rows[first, : _num_sections(layout)]
     start = first + 1
     sections = []
     for section in range(counts.shape[1]):
@@ -60,7 +39,7 @@ def unpack_states(layout: WindowLayout, states: Sequence[bytes | None]) -> TileS
         cells = words.view(np.float64)[:, 1 : 1 + len(tile.cells)]
         entries = _entries(*next(with_sketches)) if tile.sketches else Entries.none()
         tiles.append(Tiles(entity, words[:, 0], cells, entries))
-    return TileStates(newest, tuple(tiles))
+    return tuple(tiles)
 
 
 def _section(
@@ -77,11 +56,11 @@ def _entries(entity: np.ndarray, words: np.ndarray) -> Entries:
     return entries.where(np.argsort(entries.slot, kind="stable"))
 
 
-def pack_states(layout: WindowLayout, states: TileStates) -> list[bytes]:
-    """The inverse of `unpack_states`, for entities that are all known."""
-    num_entities, num_sections = len(states.newest_us), _num_sections(layout)
-    sections = [(tiles.entity, tiles.index, tiles.cells.view(np.int64)) for tiles in states.tiles]
-    for tile, tiles in zip(layout.tiles, states.tiles, strict=True):
+def pack_tiles(layout: WindowLayout, of_hops: Sequence[Tiles], num_entities: int) -> list[bytes]:
+    """The inverse of `unpack_tiles`, for entities that are all known."""
+    num_sections = _num_sections(layout)
+    sections = [(tiles.entity, tiles.index, tiles.cells.view(np.int64)) for tiles in of_hops]
+    for tile, tiles in zip(layout.tiles, of_hops, strict=True):
         if tile.sketches:
             entries = tiles.entries.where(np.argsort(tiles.entries.entity, kind="stable"))
             columns = np.column_stack([entries.index, entries.code, entries.weight])
@@ -91,8 +70,7 @@ def pack_states(layout: WindowLayout, states: TileStates) -> list[bytes]:
     end = np.cumsum(1 + counts.sum(axis=0))
     start = np.append(0, end)[:-1]
     rows = np.zeros((int(end[-1]) if num_entities else 0, _width(layout)), dtype=np.int64)
-    rows[start, 0] = states.newest_us
-    rows[start, 1 : 1 + num_sections] = counts.T
+    rows[start, :num_sections] = counts.T
     place = start + 1
     for section, (_, first, others) in enumerate(sections):
         at = np.arange(len(first)) + np.repeat(place - bounds[section][:-1], counts[section])
@@ -108,5 +86,5 @@ def _num_sections(layout: WindowLayout) -> int:
 
 
 def _width(layout: WindowLayout) -> int:
-    entry = [3] if any(tile.sketches for tile in layout.tiles) else []
-    return 1 + max(_num_sections(layout), *(len(tile.cells) for tile in layout.tiles), *entry)
+    entry = [4] if any(tile.sketches for tile in layout.tiles) else []
+    return max(_num_sections(layout), *(1 + len(tile.cells) for tile in layout.tiles), *entry)
