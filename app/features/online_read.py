@@ -16,7 +16,7 @@ from app.features.arrow_types import ARROW_TYPES, rows_to_table
 from app.features.on_demand import compute, request_fields
 from app.features.online import OnlineStore
 from app.features.online.answers import window_values
-from app.features.online.folded_state import newest_available_us
+from app.features.online.folded_state import StateReader
 from app.features.online.latest_state import newest
 from app.features.online_keys import AskedKeys, asked_keys
 from app.features.push import EPOCH, ONLINE_UNITS, micros_of
@@ -142,7 +142,8 @@ def _windows(
     store: OnlineStore, read: _PreparedRead, asked: AskedKeys, states: Sequence[bytes | None], at_us: int
 ) -> Columns:
     assert read.layout is not None
-    unknown = [i for i, s in enumerate(states) if s is not None and newest_available_us(s) - at_us > SLACK_US]
+    reader = StateReader(read.layout, states)
+    unknown: list[int] = np.flatnonzero(reader.newest_us > at_us + SLACK_US).tolist()
     if unknown and micros_of(datetime.now(UTC)) - at_us > SLACK_US:
         raise FeatureStoreError(
             f"feature view {read.view_name!r} cannot tell its windows of {EPOCH + timedelta(microseconds=at_us)} for "
@@ -150,7 +151,7 @@ def _windows(
             f"{SLACK_US // 3_600_000_000} hours before an entity's newest row. Ask for a later moment, or read with "
             "get_historical_features.", view=read.view_name, rows=len(unknown),
         )
-    found = window_values(store, read.table, read.layout, read.aggregations, asked.distinct, states, at_us)
+    found = window_values(store, read.table, reader, read.aggregations, asked.distinct, at_us)
     columns = []
     for _, name in read.pairs:
         values = found[name]

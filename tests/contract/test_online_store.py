@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from app.errors import SettingsError, StoreUnavailableError
 from app.features.online import LatestBatch, LatestRow, OnlineStore, WindowBatch, open_store
 from app.features.online.answers import window_values
 from app.features.online.base import TOMBSTONE_US, Span
+from app.features.online.folded_state import StateReader
 from app.features.online.latest_state import FORECASTS_KEPT, LATEST_KEPT, newest
 from app.features.online.sqlite import SqliteOnlineStore
 from app.features.online.tiles import unpack_tiles
@@ -77,7 +79,7 @@ def windows(*rows: Row, table: str = "t") -> WindowBatch:
 
 def asked(store: OnlineStore, keys: list[str], at: int) -> dict[str, list[float]]:
     (states,) = store.states([("t", keys)])
-    values = window_values(store, "t", LAYOUT, AGGREGATIONS, keys, states, at)
+    values = window_values(store, "t", StateReader(LAYOUT, states), AGGREGATIONS, keys, at)
     return {name: column.tolist() for name, column in values.items()}
 
 
@@ -352,3 +354,29 @@ class FailingConnection:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._connection, name)
+
+
+def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
+    """Whether it says so itself or is of the time when none did; and neither read nor changed."""
+    for number, said in enumerate(("", "PRAGMA user_version = 9;")):
+        with sqlite3.connect(tmp_path / f"{number}.db") as connection:
+            connection.executescript(f"CREATE TABLE states (tbl INTEGER);{said}")
+        with pytest.raises(StoreUnavailableError, match=r"layout .*load-online"):
+            open_store(f"sqlite:///{tmp_path}/{number}.db")
+
+
+@pytest.mark.parametrize("key", ["millrace:layout", "millrace:{t}:states"])
+def test_a_redis_of_another_layout_is_refused(redis_url: str, key: str) -> None:
+    url = redis_url.removesuffix("/0") + "/7"
+    client = redis.Redis.from_url(url)
+    client.flushdb()
+    client.set(key, "9")
+    store = open_store(url)
+    for act in (lambda: store.states([("t", ["k"])]), lambda: put_latest(store, latest("k", 1, 1, 1, "a"))):
+        with pytest.raises(StoreUnavailableError, match=r"layout \d.*load-online"):
+            act()
+    assert client.keys() == [key.encode()]
+    client.flushdb()
+    put_latest(store, latest("k", 1, 1, 1, "a"))
+    assert known(open_store(url), ["k"], 1) == {"k": "a"}
+    client.flushdb()

@@ -26,11 +26,14 @@ Values = dict[str, np.ndarray]
 
 
 def window_values(
-    store: OnlineStore, table: str, layout: WindowLayout, aggregations: Sequence[Aggregation], keys: Sequence[str],
-    states: Sequence[bytes | None], at_us: int,
+    store: OnlineStore, table: str, reader: StateReader, aggregations: Sequence[Aggregation], keys: Sequence[str],
+    at_us: int,
 ) -> Values:
-    """Every aggregation at a moment, by name: one value for each key, as `window_features` gives them."""
-    reader = StateReader(layout, states)
+    """Every aggregation at a moment, by name: one value for each key, as `window_features` gives them.
+
+    `reader`: of the keys' states.
+    """
+    layout = reader.layout
     found = _of_states(reader, layout, aggregations, len(keys), at_us)
     replaced = reader.replaced_us > at_us
     behind = (reader.newest_us > at_us) & ~replaced

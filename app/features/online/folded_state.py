@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from struct import Struct
 
 import numpy as np
 
@@ -27,7 +26,6 @@ from app.features.windows import Tiles
 
 NOTHING = int(np.iinfo(np.int64).min)
 ENTRY_WORDS = 4
-_NEWEST = Struct("<q")
 
 
 @dataclass(frozen=True)
@@ -58,17 +56,11 @@ class FoldedStates:
     hops: tuple[FoldedHop, ...]
 
 
-def newest_available_us(state: bytes) -> int:
-    """The newest available time of one state."""
-    newest: int = _NEWEST.unpack_from(state)[0]
-    return newest
-
-
 class StateReader:
     """States as they are stored, read no further than asked. Entity `i` is the `i`-th state, `None` an unknown one."""
 
     def __init__(self, layout: WindowLayout, states: Sequence[bytes | None]) -> None:
-        self._layout = layout
+        self.layout = layout
         self._num_states = len(states)
         known = [state for state in states if state is not None]
         self._known = np.arange(len(states))
@@ -106,29 +98,34 @@ class StateReader:
     def cells(self, hop: int, group: WindowGroup, at_us: int) -> np.ndarray:
         """Cells [K, S of the group] of the windows that end at `at_us`, which is no entity's past."""
         first = (at_us - group.window_us) // group.hop_us
-        start, count = self._starts[hop], self._counts[:, hop]
-        found = np.empty((self._num_states, len(group.cells)))
-        found[:] = group.cells.empty
+        empty = group.cells.empty
+        start, count, size = self._starts[hop], self._counts[:, hop], len(self.layout.tiles[hop].cells)
         if not len(start):
-            return found
-        older = np.append(0, np.cumsum(self._tail_indices(hop) < first))
+            return np.tile(empty, (self._num_states, 1))
+        indices = self._tail_indices(hop)
+        older = np.zeros(len(indices) + 1, dtype=np.int64)
+        np.cumsum(indices < first, out=older[1:])
         ends = np.cumsum(count)
         skipped = older[ends] - older[ends - count]
-        head_at = start + count
-        size = len(self._layout.tiles[hop].cells)
-        head = self._floats[head_at[:, None] + group.chosen]
-        tail_at = np.where(skipped < count, head_at + size * (1 + skipped), head_at)
-        tail = np.where((skipped < count)[:, None], self._floats[tail_at[:, None] + group.chosen], group.cells.empty)
-        within = (self._header[:, 3 + 2 * hop] >= first)[:, None]
-        found[self._known] = np.where(within, combine(group.cells, tail, head), group.cells.empty)
+        head_at = (start + count)[:, None] + group.chosen
+        head = self._floats.take(head_at)
+        no_tail = skipped == count
+        tail = self._floats.take(head_at + (size * np.where(no_tail, 0, 1 + skipped))[:, None])
+        tail[no_tail] = empty
+        cells = combine(group.cells, tail, head)
+        cells[self._header[:, 3 + 2 * hop] < first] = empty
+        if len(start) == self._num_states:
+            return cells
+        found = np.tile(empty, (self._num_states, 1))
+        found[self._known] = cells
         return found
 
     def entries(self, hop: int) -> Entries:
         """Entries of a hop's sketches, sorted by slot, entity and tile."""
-        if not self._layout.tiles[hop].sketches:
+        if not self.layout.tiles[hop].sketches:
             return Entries.none()
-        number = sum(1 for tile in self._layout.tiles[:hop] if tile.sketches)
-        count = self._header[:, 2 + 2 * len(self._layout.tiles) + number]
+        number = sum(1 for tile in self.layout.tiles[:hop] if tile.sketches)
+        count = self._header[:, 2 + 2 * len(self.layout.tiles) + number]
         words = self._words[_within(self._entry_starts[number], count, ENTRY_WORDS)]
         entries = Entries(words[:, 0], np.repeat(self._known, count), words[:, 1], words[:, 2], words[:, 3])
         return entries.where(np.argsort(entries.slot, kind="stable"))
@@ -136,7 +133,7 @@ class StateReader:
     def whole(self) -> FoldedStates:
         """Everything, as a writer needs it."""
         hops = []
-        for hop, tile in enumerate(self._layout.tiles):
+        for hop, tile in enumerate(self.layout.tiles):
             start, count, size = self._starts[hop], self._counts[:, hop], len(tile.cells)
             head = np.empty((self._num_states, size))
             head[:] = tile.cells.empty
@@ -148,7 +145,10 @@ class StateReader:
 
     def _tail_indices(self, hop: int) -> np.ndarray:
         if hop not in self._indices:
-            self._indices[hop] = self._words[_within(self._starts[hop], self._counts[:, hop], 1)[:, 0]]
+            count = self._counts[:, hop]
+            at = np.repeat(self._starts[hop] - (np.cumsum(count) - count), count)
+            at += np.arange(len(at))
+            self._indices[hop] = self._words.take(at)
         return self._indices[hop]
 
     def _spread(self, column: np.ndarray) -> np.ndarray:
