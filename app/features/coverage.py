@@ -34,7 +34,7 @@ class Stretch:
     seen: int | None
 
 
-def merged(covered: Iterable[Covered]) -> list[Covered]:
+def merged_coverage(covered: Iterable[Covered]) -> list[Covered]:
     """Disjoint stretches in order; where some overlap the newest counts, and neighbours of one commit are joined."""
     known = sorted(covered)
     bounds = sorted({c.start for c in known} | {c.end for c in known})
@@ -56,7 +56,7 @@ def decide_backfill(covered: Iterable[Covered], start: datetime, end: datetime, 
     A stretch never computed is computed whole; one computed from an earlier raw commit gets the rows that came since;
     one computed from `newest` or a later one needs nothing.
     """
-    known = merged(covered)
+    known = merged_coverage(covered)
     bounds = {start, end} | {m for c in known for m in (c.start, c.end) if start < m < end}
     work: list[Stretch] = []
     for low, high in pairwise(sorted(bounds)):
@@ -78,18 +78,18 @@ def coverage_of(properties: Iterable[Mapping[str, str]]) -> list[Covered]:
         if COVERAGE in recorded
         for start, end, sequence in json.loads(recorded[COVERAGE])
     ]
-    return merged(found)
+    return merged_coverage(found)
 
 
 def coverage_json(covered: Iterable[Covered]) -> str:
     """Coverage as a commit records it."""
-    return json.dumps([[c.start.isoformat(), c.end.isoformat(), c.sequence] for c in merged(covered)])
+    return json.dumps([[c.start.isoformat(), c.end.isoformat(), c.sequence] for c in merged_coverage(covered)])
 
 
 def within(covered: Iterable[Covered], stretch: Stretch) -> list[Covered]:
     """The part of a coverage that lies in a stretch."""
     inside = (Covered(max(c.start, stretch.start), min(c.end, stretch.end), c.sequence) for c in covered)
-    return merged(c for c in inside if c.start < c.end)
+    return merged_coverage(c for c in inside if c.start < c.end)
 
 
 def cut(stretch: Stretch, rows_until: Mapping[datetime, int], max_rows: int) -> list[Stretch]:

@@ -19,7 +19,7 @@ Cursor = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Batch:
+class SourceBatch:
     """Rows in declared columns and types, what could not be brought to them, and the cursor behind both.
 
     `refused`: reason and text of each row that is not as declared; only a stream has such rows, since it cannot be
@@ -34,7 +34,7 @@ class Batch:
 class CursorReader(Protocol):
     """One kind of source, opened for one ingest."""
 
-    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> Batch | None:
+    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> SourceBatch | None:
         """The batch behind what was committed, `None` when there is nothing new.
 
         Args:

@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from app.errors import DataError
 from app.features.arrow_types import ARROW_TYPES, conform
-from app.features.cursors import Batch, Cursor
+from app.features.cursors import Cursor, SourceBatch
 from app.spec.features import CsvFiles, Field, ParquetFiles, Source
 
 BATCH_BYTES = 256 * 2**20  # of files in one commit; a larger file is a batch of its own
@@ -26,7 +26,7 @@ class FileReader:
         self._source = source
         self._reader = reader
 
-    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> Batch | None:
+    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> SourceBatch | None:
         """See `CursorReader`."""
         files, found = listed(self._reader.path, self._source)
         state = {info.path: f"{info.size}-{info.mtime_ns}" for info in found}
@@ -46,7 +46,7 @@ class FileReader:
         if not chosen:
             return None
         rows = pa.concat_tables([self._read(files, path) for path in chosen])
-        return Batch(rows, {"files": {path: state[path] for path in chosen}})
+        return SourceBatch(rows, {"files": {path: state[path] for path in chosen}})
 
     def _read(self, files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
         where = f"file {path!r} of source {self._source.name!r}"

@@ -22,7 +22,7 @@ from app.features.sources import original_errors
 from app.features.spine import RemoteSpine, moments, one_table, stretch_of, stretch_of_all
 from app.features.storage_partitions import Columns
 from app.features.tasks import RayTasks, Tasks
-from app.features.view_scan import Stretch, ViewScan, open_view
+from app.features.view_scan import SpineStretch, ViewScan, open_view
 from app.foundation.lake import Lake
 from app.spec import Project
 
@@ -126,7 +126,7 @@ def read_historical(
 
 
 def _open(
-    lake: Lake, project: Project, plan: ReadPlan, stretch: Stretch | None, as_of: datetime | None,
+    lake: Lake, project: Project, plan: ReadPlan, stretch: SpineStretch | None, as_of: datetime | None,
     pinned: Mapping[str, Any] | None,
 ) -> list[ViewScan]:
     return [open_view(lake, project.name, read, stretch, as_of, pinned) for read in plan.joined]

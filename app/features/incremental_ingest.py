@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.features.arrow_types import TIMESTAMP
-from app.features.cursors import CURSOR, Batch, Cursor, CursorReader
+from app.features.cursors import CURSOR, Cursor, CursorReader, SourceBatch
 from app.features.expectations import check
 from app.features.known_rows import pushed_hashes, unknown_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
@@ -82,7 +82,7 @@ class _BatchCommit:
     refused: list[Cursor]
     pushed: np.ndarray
 
-    def write(self, source: Source, batch: Batch, run_id: str, with_refused: bool) -> tuple[int, int, int] | None:
+    def write(self, source: Source, batch: SourceBatch, run_id: str, with_refused: bool) -> tuple[int, int, int] | None:
         """Snapshot, rows and refused rows written; `None` when another ingest was first."""
         created = datetime.now(UTC)
         passed, failed = check(batch.rows, row_expectations(source))
@@ -108,7 +108,7 @@ class _BatchCommit:
         return cursors(commits) == self.committed
 
 
-def _unreadable(batch: Batch, source: Source, created: datetime) -> pa.Table:
+def _unreadable(batch: SourceBatch, source: Source, created: datetime) -> pa.Table:
     """Rows that are not even as declared, as the quarantine keeps them."""
     n = len(batch.refused)
     return pa.table(

@@ -18,7 +18,7 @@ from app.features.spine import RemoteSpine, moments, one_table, spine_keys, stre
 from app.features.storage_partitions import Columns, decide_splits, gathered, join_pieces, split_chunk
 from app.features.tasks import Tasks
 from app.features.view_rows import key_fields
-from app.features.view_scan import Stretch, ViewScan
+from app.features.view_scan import SpineStretch, ViewScan
 from app.foundation.lake import bucket_numbers
 from app.foundation.lake.clustered_write import grouped
 
@@ -106,7 +106,7 @@ def join_remote(
     return tuple(blocks)
 
 
-def stretch_of_blocks(*blocks: pa.Table) -> Stretch | None:
+def stretch_of_blocks(*blocks: pa.Table) -> SpineStretch | None:
     """First and last moment of a chunk."""
     return stretch_of(moments(one_table(blocks)))
 

@@ -12,7 +12,7 @@ import ray.data
 
 from app.errors import DataError
 from app.features.arrow_types import arrow_schema, rows_to_table
-from app.features.cursors import Batch, Cursor
+from app.features.cursors import Cursor, SourceBatch
 from app.features.sources import original_errors
 from app.spec.features import KafkaTopic, Source
 
@@ -32,7 +32,7 @@ class KafkaReader:
         self._reader = reader
         self._oldest, self._newest = self._watermarks()
 
-    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> Batch | None:
+    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> SourceBatch | None:
         """See `CursorReader`."""
         start = dict(self._oldest)
         for cursor in committed[-1:]:
@@ -53,7 +53,7 @@ class KafkaReader:
             ).take_all()
         wanted = [m for m in messages if m["partition"] in end]  # one made meanwhile waits for the next batch
         rows, refused = self._rows(sorted(wanted, key=lambda m: (m["partition"], m["offset"])))
-        return Batch(rows, {"offsets": {str(p): o for p, o in end.items()}}, refused)
+        return SourceBatch(rows, {"offsets": {str(p): o for p, o in end.items()}}, refused)
 
     def _watermarks(self) -> tuple[Offsets, Offsets]:
         """Oldest and next offset of each partition, as the broker has them now."""

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from app.features.arrow_types import TIMESTAMP
 from app.features.expectations import REASON
+from app.features.raw_tables import CREATED
 from app.foundation.lake import Lake
 
-CREATED = "created_timestamp"
 QUARANTINE_SCHEMA = pa.schema(
     [
         ("source", pa.string()), ("view", pa.string()), ("reason", pa.string()), ("row", pa.string()),

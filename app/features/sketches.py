@@ -110,7 +110,7 @@ class Entries:
         )
 
 
-def merged(kinds: Sequence[str], parts: Sequence[Entries]) -> Entries:
+def merged_entries(kinds: Sequence[str], parts: Sequence[Entries]) -> Entries:
     """Entries of all parts, equal codes of a tile added up, of distinct counts the smallest kept.
 
     Args:

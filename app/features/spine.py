@@ -14,7 +14,7 @@ import ray
 from app.errors import FeatureStoreError, SchemaMismatchError, TimestampError
 from app.features.arrow_types import conform_column
 from app.features.point_in_time import EVENT, floor_us
-from app.features.view_scan import Stretch
+from app.features.view_scan import SpineStretch
 from app.spec.features import Field
 
 GATHERED_ROWS = 1_000_000  # of a Ray Dataset; one with more rows stays in the cluster
@@ -85,17 +85,17 @@ def moments(spine: pa.Table) -> pl.Series:
     return times
 
 
-def stretch_of(times: pl.Series) -> Stretch | None:
+def stretch_of(times: pl.Series) -> SpineStretch | None:
     """The first and the last moment."""
     us = floor_us(times).to_physical()
     first, last = us.min(), us.max()
-    return Stretch(first, last) if isinstance(first, int) and isinstance(last, int) else None
+    return SpineStretch(first, last) if isinstance(first, int) and isinstance(last, int) else None
 
 
-def stretch_of_all(stretches: Sequence[Stretch | None]) -> Stretch | None:
+def stretch_of_all(stretches: Sequence[SpineStretch | None]) -> SpineStretch | None:
     """The first and the last moment of several spines."""
     known = [s for s in stretches if s is not None]
-    return Stretch(min(s.first_us for s in known), max(s.last_us for s in known)) if known else None
+    return SpineStretch(min(s.first_us for s in known), max(s.last_us for s in known)) if known else None
 
 
 def spine_keys(

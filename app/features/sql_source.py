@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from app.errors import DataError, SettingsError
 from app.features.arrow_types import conform_column, rows_to_table
-from app.features.cursors import Batch, Cursor
+from app.features.cursors import Cursor, SourceBatch
 from app.spec.features import Source, SqlQuery
 
 
@@ -31,7 +31,7 @@ class SqlReader:
         self._rows = f"FROM ({as_written(reader.query)}) AS source_rows"
         self._from = f"{self._rows} WHERE {self._column} IS NOT NULL"
 
-    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> Batch | None:
+    def next_batch(self, committed: Sequence[Cursor], again: Cursor | None) -> SourceBatch | None:
         """See `CursorReader`."""
         with connected(self._source, self._engine) as connection:
             self._refuse_without_cursor(connection)
@@ -42,7 +42,7 @@ class SqlReader:
             where = f"{self._from} AND {self._column} <= :until{_after(after, self._column)}"
             found = connection.execute(sa.text(f"SELECT * {where}"), _given(after=after, until=until))
             rows = table_of(self._source, found.mappings().all())
-        return Batch(rows, {"value": _to_json(until)})
+        return SourceBatch(rows, {"value": _to_json(until)})
 
     def _refuse_without_cursor(self, connection: sa.Connection) -> None:
         count = f"SELECT count(*) {self._rows} WHERE {self._column} IS NULL"

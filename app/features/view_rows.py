@@ -23,7 +23,7 @@ from app.spec.features import FeatureView, Field, Source
 
 TIMES = (Field("event_timestamp", "timestamp"), Field("available_timestamp", "timestamp"))
 SYSTEM = (*TIMES, Field("row_key", "string"), Field("source_created_timestamp", "timestamp"))
-CREATED = Field("created_timestamp", "timestamp")
+CREATED_FIELD = Field("created_timestamp", "timestamp")
 
 
 def key_fields(view: FeatureView) -> tuple[Field, ...]:
@@ -39,12 +39,12 @@ def stored_fields(view: FeatureView) -> tuple[Field, ...]:
     return (*keys, *own, *SYSTEM)
 
 
-RESERVED = frozenset(f.name for f in (*SYSTEM, CREATED))
+RESERVED = frozenset(f.name for f in (*SYSTEM, CREATED_FIELD))
 
 
 def view_schema(view: FeatureView) -> pa.Schema:
     """Schema of the view's table."""
-    return arrow_schema((*stored_fields(view), CREATED))
+    return arrow_schema((*stored_fields(view), CREATED_FIELD))
 
 
 def source_frame(source: Source, raw: pa.Table) -> pd.DataFrame:

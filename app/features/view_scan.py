@@ -21,7 +21,7 @@ FEW_KEYS_SHARE = 0.1  # of the rows of a bucket; so few asked keys are picked ou
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SpineStretch:
     """Moments of a spine in microseconds since the epoch, both ends included."""
 
     first_us: int
@@ -45,7 +45,7 @@ class ViewScan:
 
     read: ViewRead
     scan: BucketScan
-    stretch: Stretch | None
+    stretch: SpineStretch | None
 
     @property
     def known_at_once(self) -> bool:
@@ -169,7 +169,7 @@ def pinned_version(pinned: Mapping[str, Any], label: str) -> Mapping[str, Any]:
 
 
 def open_view(
-    lake: Lake, project: str, read: ViewRead, stretch: Stretch | None, as_of: datetime | None,
+    lake: Lake, project: str, read: ViewRead, stretch: SpineStretch | None, as_of: datetime | None,
     pinned: Mapping[str, Any] | None = None,
 ) -> ViewScan:
     """The files that can matter.
@@ -195,7 +195,7 @@ def open_view(
 
 
 def _condition(
-    read: ViewRead, stretch: Stretch | None, as_of: datetime | None, replaced: bool = False
+    read: ViewRead, stretch: SpineStretch | None, as_of: datetime | None, replaced: bool = False
 ) -> str | None:
     """`replaced`: a version at any event time may replace a row."""
     conditions = []

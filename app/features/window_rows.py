@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from app.features.point_in_time import AVAILABLE, CREATED, EVENT
-from app.features.sketches import DISTINCT, Entries, distinct_codes, merged, quantile_codes
+from app.features.sketches import DISTINCT, Entries, distinct_codes, merged_entries, quantile_codes
 from app.features.window_fold import lift, running
 from app.features.window_layout import TileLayout, WindowLayout
 from app.features.windows import Heads, Tiles, tile_index
@@ -72,7 +72,7 @@ class WindowRows:
         folded = running(layout.cells, lift(layout.cells, self.columns.numbers, len(index)), starts)
         ends = segment_ends(starts, len(index))
         codes = self.columns.codes(layout, len(index))
-        entries = merged(layout.kinds, [row_entries(codes, self.entity, index)])
+        entries = merged_entries(layout.kinds, [row_entries(codes, self.entity, index)])
         newest = self.newest_until(entity, moments) if newest is None else newest
         padded = np.append(index, np.iinfo(np.int64).min)
         in_head = (newest >= 0) & (padded[newest] == tile_index(moments, layout.hop_us))

@@ -15,7 +15,7 @@ import polars as pl
 from app.features.online.base import OnlineStore, Span, StoredRows
 from app.features.online.folded_state import StateReader
 from app.features.online.tiles import unpack_tiles
-from app.features.sketches import Entries, estimate, merged
+from app.features.sketches import Entries, estimate, merged_entries
 from app.features.window_fold import lift, running
 from app.features.window_layout import TileLayout, WindowLayout
 from app.features.window_rows import RowColumns, WindowRows, row_entries, segment_ends, segment_starts
@@ -122,7 +122,8 @@ def _cut(
     index = np.concatenate([tiles.index[stays], np.full(len(ends), head)])
     order = np.lexsort((index, entities))
     old = tiles.entries.where(tiles.entries.index < head)
-    entries = merged(tile.kinds, [old, row_entries(columns.codes(tile, len(owner)), owner, np.full(len(owner), head))])
+    of_head = row_entries(columns.codes(tile, len(owner)), owner, np.full(len(owner), head))
+    entries = merged_entries(tile.kinds, [old, of_head])
     return Tiles(entities[order], index[order], np.concatenate([tiles.cells[stays], heads])[order], entries)
 
 

@@ -24,7 +24,7 @@ from app.features.window_fold import combine
 from app.features.window_layout import CellLayout, TileLayout, WindowGroup, WindowLayout
 from app.features.windows import Tiles
 
-NOTHING = int(np.iinfo(np.int64).min)
+UNKNOWN = int(np.iinfo(np.int64).min)
 ENTRY_WORDS = 4
 
 
@@ -39,7 +39,7 @@ class Tails:
 
 @dataclass(frozen=True)
 class FoldedHop:
-    """One hop of K entities: `head_index` [K] (`NOTHING`: no tile), `head` [K, S], tails and entries."""
+    """One hop of K entities: `head_index` [K] (`UNKNOWN`: no tile), `head` [K, S], tails and entries."""
 
     head_index: np.ndarray
     head: np.ndarray
@@ -49,7 +49,7 @@ class FoldedHop:
 
 @dataclass(frozen=True)
 class FoldedStates:
-    """States of K entities. `newest_us`, `replaced_us` [K], `NOTHING` for an unknown one; hops as in the layout."""
+    """States of K entities. `newest_us`, `replaced_us` [K], `UNKNOWN` for an unknown one; hops as in the layout."""
 
     newest_us: np.ndarray
     replaced_us: np.ndarray
@@ -152,7 +152,7 @@ class StateReader:
         return self._indices[hop]
 
     def _spread(self, column: np.ndarray) -> np.ndarray:
-        spread = np.full(self._num_states, NOTHING)
+        spread = np.full(self._num_states, UNKNOWN)
         spread[self._known] = column
         return spread
 
@@ -168,7 +168,7 @@ def fold_on(layout: TileLayout, old: FoldedHop | None, tiles: Tiles, newest_us: 
     """
     num_entities = len(newest_us)
     needed = (newest_us - layout.longest_us) // layout.hop_us
-    head_index = np.full(num_entities, NOTHING)
+    head_index = np.full(num_entities, UNKNOWN)
     head = np.empty((num_entities, len(layout.cells)))
     head[:] = layout.cells.empty
     last = np.flatnonzero(np.diff(tiles.entity, append=num_entities) != 0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from app.features.online.base import FOREVER_US, Span, StoredRows
 from app.features.online.folded_state import (
-    NOTHING,
+    UNKNOWN,
     FoldedHop,
     FoldedStates,
     StateReader,
@@ -26,7 +26,7 @@ from app.features.online.folded_state import (
 )
 from app.features.online.row_versions import Intake
 from app.features.online.tiles import pack_tiles, unpack_tiles
-from app.features.sketches import Entries, merged
+from app.features.sketches import Entries, merged_entries
 from app.features.window_fold import lift, running
 from app.features.window_layout import TileLayout, WindowLayout
 from app.features.window_rows import RowColumns, row_entries, segment_ends, segment_starts
@@ -66,7 +66,7 @@ class Renewing:
         touched = np.concatenate([self._entity, moved])
         moments = np.concatenate([intake.taken.available_us, moved_us])
         self._first = np.full(len(self._keys), np.iinfo(np.int64).max)
-        self._last = np.full(len(self._keys), NOTHING)
+        self._last = np.full(len(self._keys), UNKNOWN)
         np.minimum.at(self._first, touched, moments)
         np.maximum.at(self._last, touched, moments)
         self._appended = self._first > self._old.newest_us
@@ -95,14 +95,14 @@ class Renewing:
         packed = pack_tiles(self._layout, tiles, len(self._keys))
         widest = max(tile.hop_us for tile in self._layout.tiles)
         before = self._old.newest_us
-        moved_on = (before != NOTHING) & (tile_index(newest, widest) > tile_index(np.maximum(before, -(2**62)), widest))
+        moved_on = (before != UNKNOWN) & (tile_index(newest, widest) > tile_index(np.maximum(before, -(2**62)), widest))
         after = [int(n) - self._layout.keep_us if on else None for n, on in zip(newest, moved_on, strict=True)]
         return Renewal(tuple(self._keys), tuple(states), tuple(packed), tuple(after))
 
     def _replaced_us(self) -> np.ndarray:
         """Until when a version counts of each entity that is replaced later."""
         latest = self._old.replaced_us.copy()
-        ends = np.where(self._intake.until_us == FOREVER_US, NOTHING, self._intake.until_us)
+        ends = np.where(self._intake.until_us == FOREVER_US, UNKNOWN, self._intake.until_us)
         np.maximum.at(latest, self._entity, ends)
         for place, until_us in self._intake.ended:
             at = self._place[place.key]
@@ -161,7 +161,7 @@ class Renewing:
         """As `_tiles`, for sketches, which may be added to whatever the order."""
         kept, owner = old.entries, old.entries.entity
         anew = (kept.index >= low[owner]) & (kept.index <= high[owner]) & ~self._appended[owner]
-        entries = merged(layout.kinds, [kept.where(~anew), new])
+        entries = merged_entries(layout.kinds, [kept.where(~anew), new])
         return entries.where(entries.index >= oldest[entries.entity])
 
 
@@ -169,7 +169,7 @@ def _of(entities: np.ndarray, hop: FoldedHop) -> FoldedHop:
     """A hop as if only these entities (a mask) had been there."""
     stays = entities[hop.tails.entity]
     tails = Tails(hop.tails.entity[stays], hop.tails.index[stays], hop.tails.cells[stays])
-    return FoldedHop(np.where(entities, hop.head_index, NOTHING), hop.head, tails, hop.entries)
+    return FoldedHop(np.where(entities, hop.head_index, UNKNOWN), hop.head, tails, hop.entries)
 
 
 def no_rows(layout: WindowLayout) -> StoredRows:

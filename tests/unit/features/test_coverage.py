@@ -8,7 +8,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.coverage import COVERAGE, Covered, Stretch, coverage_json, coverage_of, cut, decide_backfill, merged
+from app.features.coverage import (
+    COVERAGE,
+    Covered,
+    Stretch,
+    coverage_json,
+    coverage_of,
+    cut,
+    decide_backfill,
+    merged_coverage,
+)
 
 ORIGIN = datetime(2013, 1, 1, tzinfo=UTC)
 NUM_HOURS = 12
@@ -33,7 +42,7 @@ def newest_by_hour(covered: list[Covered]) -> list[int | None]:
 
 @given(covered_stretches)
 def test_merging_keeps_what_each_moment_holds(covered: list[Covered]) -> None:
-    once = merged(covered)
+    once = merged_coverage(covered)
     assert newest_by_hour(once) == newest_by_hour(covered)
     assert all(a.end <= b.start for a, b in pairwise(once))
     assert all(a.end < b.start or a.sequence != b.sequence for a, b in pairwise(once))
@@ -58,7 +67,7 @@ def test_work_is_what_is_missing_and_done_work_leaves_none(
 @given(covered_stretches, covered_stretches)
 def test_coverage_is_that_of_all_commits_together(one: list[Covered], other: list[Covered]) -> None:
     commits = [{COVERAGE: coverage_json(one)}, {"push": "sales"}, {COVERAGE: coverage_json(other)}]
-    assert coverage_of(commits) == merged([*one, *other])
+    assert coverage_of(commits) == merged_coverage([*one, *other])
 
 
 def test_a_later_raw_commit_asks_only_for_its_own_rows() -> None:

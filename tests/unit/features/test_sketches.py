@@ -21,7 +21,7 @@ from app.features.sketches import (
     Ranges,
     distinct_codes,
     estimate,
-    merged,
+    merged_entries,
     quantile_codes,
     quantile_values,
 )
@@ -104,9 +104,10 @@ def test_merging_is_the_same_in_any_order(a: list, b: list, c: list) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sketches, "DISTINCT_KEPT", 3)
         kinds = (QUANTILE, DISTINCT)
-        whole = merged(kinds, [entries(a + b + c)])
-        left = merged(kinds, [merged(kinds, [entries(c), entries(b)]), entries(a)])
-        right = merged(kinds, [entries(b), merged(kinds, [entries(a), merged(kinds, [entries(c)])])])
+        whole = merged_entries(kinds, [entries(a + b + c)])
+        left = merged_entries(kinds, [merged_entries(kinds, [entries(c), entries(b)]), entries(a)])
+        last = merged_entries(kinds, [entries(a), merged_entries(kinds, [entries(c)])])
+        right = merged_entries(kinds, [entries(b), last])
     for name in ("slot", "entity", "index", "code", "weight"):
         assert getattr(whole, name).tolist() == getattr(left, name).tolist() == getattr(right, name).tolist()
 
