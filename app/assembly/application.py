@@ -10,8 +10,9 @@ import httpx
 from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.config import BackpressureConfig, HTTPOptions
+from ray.serve.schema import LoggingConfig
 
-from app.assembly.scale import candidate_scale, ingress_scale
+from app.assembly.scale import candidate_scale, counts_requests, ingress_scale
 from app.errors import ModelError, StateConflictError
 from app.foundation.access import headers_for_a_while
 from app.foundation.access.scopes import ADMIN
@@ -42,10 +43,13 @@ def build_application(project_ref: str, settings: Settings, num_replicas: int | 
         "max_surge_percent": 100,  # an update starts the new replicas before it stops the old ones
         "graceful_shutdown_timeout_s": SHUTDOWN_GRACE_S,
         "ray_actor_options": {"num_cpus": NUM_CPUS_PER_REPLICA},
+        # A line for each request would cost more than the prediction log, which says more of it.
+        "logging_config": LoggingConfig(enable_access_log=False),
     }
     candidate = cast(Deployment, CandidateReplica).options(**candidate_scale(project, settings), **shared)
     ingress = cast(Deployment, Ingress).options(**ingress_scale(policy, num_replicas), **shared)
-    return ingress.bind(project_ref, settings, candidate.bind(project.name, settings))
+    straight = not counts_requests(project)
+    return ingress.bind(project_ref, settings, candidate.bind(project.name, settings, straight), straight)
 
 
 def deploy(

@@ -34,7 +34,7 @@ def candidate_scale(project: Project, settings: Settings) -> dict[str, Any]:
     policy = project.serving
     if project.rollout.strategy == "blue-green":
         return {"autoscaling_config": _as_many_as_rollouts_want(project, settings)}
-    if policy.candidate_idle_s is None:
+    if not counts_requests(project):
         return {"num_replicas": 1}
     scaling = policy.autoscaling or Autoscaling(max_replicas=policy.num_replicas)
     return {
@@ -44,6 +44,11 @@ def candidate_scale(project: Project, settings: Settings) -> dict[str, Any]:
             downscale_delay_s=scaling.downscale_delay_s, downscale_to_zero_delay_s=policy.candidate_idle_s,
         )
     }
+
+
+def counts_requests(project: Project) -> bool:
+    """Whether the candidate's number of replicas follows the requests that Serve counts, so that none may bypass it."""
+    return project.rollout.strategy != "blue-green" and project.serving.candidate_idle_s is not None
 
 
 def decide_replicas(

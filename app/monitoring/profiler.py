@@ -8,9 +8,12 @@ and goes on from a window's start counts no row twice.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
@@ -19,6 +22,7 @@ from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_na
 from app.profiles import merge_profiles, profile_table
 
 BUFFERED_ROWS = 4_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ProfileCollector:
@@ -36,26 +40,26 @@ class ProfileCollector:
 
     def observe(self, at: datetime, columns: dict[str, list[Any]]) -> None:
         """Adds rows, as columns, to the window of `at`."""
-        start = self.window_start(at)
-        self._buffers[start].append(pa.table(columns))
+        self._add(self.window_start(at), pa.table(columns))
+
+    def observe_tables(self, batches: Sequence[tuple[pa.Array, pa.Table]]) -> None:
+        """Adds tables whose rows have moments of their own [B]."""
+        for moments, table in batches:
+            windows = self._windows(moments)
+            for window in np.unique(windows):
+                start = self._origin + int(window) * self._window
+                self._add(start, table if len(table) == (windows == window).sum() else table.filter(windows == window))
+
+    def _windows(self, moments: pa.Array) -> npt.NDArray[np.int64]:
+        """Which window each moment is in, counted from the origin."""
+        micros: npt.NDArray[np.int64] = moments.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        width = self._window // timedelta(microseconds=1)
+        return (micros - (self._origin - EPOCH) // timedelta(microseconds=1)) // width
+
+    def _add(self, start: datetime, table: pa.Table) -> None:
+        self._buffers[start].append(table)
         if sum(part.num_rows for part in self._buffers[start]) >= BUFFERED_ROWS:
             self._flush(start)
-
-    def observe_all(self, batches: list[tuple[datetime, dict[str, list[Any]]]]) -> None:
-        """Adds many small batches at once; those of a window become one."""
-        columns: dict[datetime, dict[str, list[Any]]] = {}
-        for at, batch in batches:
-            start = self.window_start(at)
-            joined = columns.get(start)
-            if joined is None or joined.keys() != batch.keys():
-                if joined is not None:
-                    self.observe(start, joined)
-                columns[start] = {name: list(values) for name, values in batch.items()}
-                continue
-            for name, values in batch.items():
-                joined[name].extend(values)
-        for start, joined in columns.items():
-            self.observe(start, joined)
 
     def profile(self, start: datetime, end: datetime) -> bytes | None:
         """Profile of the windows that begin in `[start, end)`; `None` when nothing was served."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,11 +22,13 @@ from app.serving.answer import CandidateAnswer
 from app.serving.arrow_bodies import check_table, read_table, table_keys
 from app.serving.caller import Caller
 from app.serving.follower import Followed
-from app.serving.predictor import Observe, OnlineFeatures, failed_to_score
+from app.serving.predictor import OnlineFeatures, failed_to_score
 from app.serving.routing import Route
 from app.serving.schema import RequestSchema, Row
 from app.serving.traffic import Variant, read_override, split
 from app.spec.features import FeatureService
+
+ObserveTable = Callable[[datetime, pa.Table, Sequence[float]], None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class BulkPredictor:
 
     def __init__(
         self, schema: RequestSchema, service: FeatureService, store: OnlineFeatures, log: SegmentWriter,
-        observe: Observe, features_share: float = 1.0, hidden: frozenset[str] = frozenset(),
+        observe: ObserveTable, features_share: float = 1.0, hidden: frozenset[str] = frozenset(),
     ) -> None:
         self._schema = schema
         self._service = service
@@ -145,8 +148,7 @@ class BulkPredictor:
         )
         latency_s = time.perf_counter() - pending.started_at
         self._log.append(self._record(pending, answers, errors, latency_s))
-        columns: dict[str, Any] = {n: pending.features[n].to_pylist() for n in pending.features.column_names}
-        self._observe(pending.at, {**columns, "score": scores.tolist()})
+        self._observe(pending.at, pending.features, scores.tolist())
         return BulkAnswered(pending.caller.request_id, route, answers, latency_s)
 
     def _record(

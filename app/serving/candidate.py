@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,9 @@ from ray import serve
 from app.errors import ModelError
 from app.foundation.state import StateDatabase
 from app.models.artefact import ServableModel
+from app.serving.candidate_line import CandidateListener, line_folder
 from app.serving.follower import RouteFollower
+from app.serving.inline import decide_inline, usual_s
 from app.serving.loading import load_version
 from app.serving.routing import RoutingTable, candidate_name, needs_nothing, wants_candidate
 from app.serving.schema import Row
@@ -20,9 +23,13 @@ from app.settings import Settings
 
 @serve.deployment(name="candidate")
 class CandidateReplica:
-    """Scores rows with the candidate version. Without a candidate it idles."""
+    """Scores rows with the candidate version. Without a candidate it idles.
 
-    def __init__(self, model: str, settings: Settings) -> None:
+    Args:
+        straight: champion replicas of this host may ask past Serve, which then does not count those requests.
+    """
+
+    async def __init__(self, model: str, settings: Settings, straight: bool) -> None:  # type: ignore[misc]
         self._model = model
         self._follower: RouteFollower[ServableModel] = RouteFollower(
             RoutingTable(StateDatabase.open(settings.state_url)),
@@ -34,6 +41,15 @@ class CandidateReplica:
             load=partial(load_version, settings, model),
         )
         self._follower.start()
+        self._model_s: dict[str, float] = {}
+        self._listener = CandidateListener(line_folder(settings, model), self.predict)
+        if straight:
+            await self._listener.start()
+
+    def __del__(self) -> None:
+        listener = getattr(self, "_listener", None)
+        if listener is not None:
+            listener.close()
 
     async def predict(self, version: str, rows: list[Row]) -> list[float]:
         """Scores of `rows` by `version`.
@@ -46,7 +62,12 @@ class CandidateReplica:
         if loaded is None:
             reason = state.failed.get(version, "it is not the candidate of the epoch followed here")
             raise ModelError(f"version {version} of {self._model!r} is not loaded: {reason}.", version=version)
-        scores = await asyncio.to_thread(loaded.predict, rows)
+        began, usual = time.perf_counter(), self._model_s.get(version, float("inf"))
+        if decide_inline(True, len(rows), usual):
+            scores = loaded.predict(rows)
+        else:
+            scores = await asyncio.to_thread(loaded.predict, rows)
+        self._model_s[version] = usual_s(usual, time.perf_counter() - began)
         return [float(score) for score in scores]
 
     async def state(self) -> dict[str, Any]:

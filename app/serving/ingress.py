@@ -6,17 +6,20 @@ number, the champion answers and the failure is recorded against the candidate.
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from app.foundation.projects import load_project
 from app.serving.api import build_api
+from app.serving.candidate_line import CandidateLines, line_folder
 from app.serving.gate import Gate
 from app.serving.metrics import RayMetrics
 from app.serving.profiling import ProfilerFeed
 from app.serving.schema import Row
-from app.serving.service import ModelService
+from app.serving.service import AskCandidate, ModelService
 from app.serving.spans import open_spans
 from app.settings import Settings
 
@@ -29,13 +32,23 @@ class Ingress:
     Args:
         project_ref: `module:NAME` of the project; it is loaded here.
         candidate: handle of the candidate's deployment.
+        straight: ask candidates of this host past Serve.
     """
 
-    def __init__(self, project_ref: str, settings: Settings, candidate: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self, project_ref: str, settings: Settings, candidate: DeploymentHandle[Any], straight: bool
+    ) -> None:
         self._candidate = candidate
+        project = load_project(project_ref)
+        ask: AskCandidate = self._ask
+        if straight:
+            self._lines = CandidateLines(line_folder(settings, project.name), self._ask)
+            ask = self._lines.ask
         replica_id = serve.get_replica_context().replica_id.unique_id
-        self._service = ModelService(project_ref, settings, replica_id, self._ask, ProfilerFeed, RayMetrics)
+        self._service = ModelService(project_ref, settings, replica_id, ask, ProfilerFeed, RayMetrics)
         self._spans = open_spans(settings.traces, self._service.project.name)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: a full collection that walks it again and again stops all requests
 
     def __serve_build_asgi_app__(self) -> Gate:
         return Gate(self._service, build_api(self._service), self._spans)

@@ -28,7 +28,7 @@ from app.serving.score_cache import Key, ScoreCache
 from app.serving.traffic import Variant, position, read_override, split
 from app.spec.features import FeatureService
 
-Observe = Callable[[datetime, dict[str, list[Any]]], None]
+Observe = Callable[[datetime, Sequence[Row], Sequence[float]], None]
 
 
 class Scorer(Protocol):
@@ -94,7 +94,7 @@ class Predictor:
     """The champion's side of a replica. Scoring may be done by several threads; looking features up by one.
 
     Args:
-        observe: gets each answered batch's columns (features and `score`) for monitoring.
+        observe: gets answered rows and their scores for monitoring.
         features_share: share of requests whose features are logged.
         cache: scores of the champion to use again; `None`: none is.
         hidden: inputs whose values the log must not keep.
@@ -200,7 +200,7 @@ class Predictor:
         predictions = combine(pending.request.keys, pending.assigned, pending.route, champion_scores, candidate)
         latency_s = time.perf_counter() - pending.started_at
         self._log.append(_record(pending, predictions, latency_s, self._logged(pending)))
-        self._observe(pending.at, _columns(pending, predictions))
+        self._observe(pending.at, pending.rows, [p.score for p in predictions])
         return Answered(
             pending.request.request_id, pending.at, pending.route, pending.rows, tuple(predictions), latency_s, model_s
         )
@@ -280,10 +280,3 @@ def _record(
         ],
     }
 
-
-def _columns(pending: Pending, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {
-        name: [row[name] for row in pending.rows] for name in pending.champion.feature_names
-    }
-    columns["score"] = [p.score for p in predictions]
-    return columns

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+import pyarrow as pa
+
 from app.errors import MillraceError, RequestTimeoutError
 from app.features.access import hidden_in_log
 from app.features.store import FeatureStore
@@ -29,12 +31,14 @@ from app.serving.answer import CandidateAnswer
 from app.serving.batching import Batcher
 from app.serving.bulk import BulkAnswered, BulkPredictor
 from app.serving.caller import Caller
+from app.serving.candidate_line import CandidateError
 from app.serving.feature_callers import FeatureCallers
 from app.serving.follower import Followed, RouteFollower
+from app.serving.inline import decide_inline, usual_s
 from app.serving.loading import load_version
 from app.serving.metrics import Metrics
 from app.serving.mirror import Mirror
-from app.serving.predictor import Answered, Observe, Pending, Predictor
+from app.serving.predictor import Answered, Pending, Predictor
 from app.serving.request import PredictRequest
 from app.serving.routing import RoutingTable, needs_champion, wants_prepared
 from app.serving.schema import RequestSchema, Row
@@ -46,9 +50,6 @@ ResultT = TypeVar("ResultT")
 
 CANDIDATE_TIMEOUT_S = 2.0
 INLINE_BYTES = 16_384  # a body up to here is parsed on the loop
-INLINE_ROWS = 16
-INLINE_MODEL_S = 0.001
-QUICKER, SLOWER = 0.3, 0.02  # weight of a new time below or above the usual one
 STUCK_S = 60.0
 
 AskCandidate = Callable[[str | None, list[Row]], Awaitable[Sequence[float]]]
@@ -57,36 +58,11 @@ AskCandidate = Callable[[str | None, list[Row]], Awaitable[Sequence[float]]]
 class Feed(Protocol):
     """Where answered rows go for monitoring."""
 
-    def __call__(self, at: datetime, columns: dict[str, list[Any]]) -> None: ...
+    def __call__(self, at: datetime, rows: Sequence[Row], scores: Sequence[float]) -> None: ...
+
+    def table(self, at: datetime, features: pa.Table, scores: Sequence[float]) -> None: ...
 
     def flush(self) -> None: ...
-
-
-def decide_inline(has_features: bool, num_rows: int, model_s: float) -> bool:
-    """Whether a request is answered on the event loop.
-
-    Args:
-        has_features: nothing must be looked up.
-        num_rows: rows of the request.
-        model_s: usual time of the champion for a request; infinite while it is not known.
-
-    >>> decide_inline(True, 1, 0.0001), decide_inline(False, 1, 0.0001), decide_inline(True, 1, 0.2)
-    (True, False, False)
-    """
-    return has_features and num_rows <= INLINE_ROWS and model_s <= INLINE_MODEL_S
-
-
-def usual_s(before_s: float, now_s: float) -> float:
-    """The usual time of a model after one more call took `now_s`.
-
-    It falls fast and rises slowly: a busy machine makes single calls slow, and that says nothing of the model.
-
-    >>> usual_s(float("inf"), 0.5), usual_s(1.0, 0.0), usual_s(1.0, 2.0)
-    (0.5, 0.7, 1.02)
-    """
-    if before_s == float("inf"):
-        return now_s
-    return before_s + (QUICKER if now_s < before_s else SLOWER) * (now_s - before_s)
 
 
 class ModelService:
@@ -131,10 +107,9 @@ class ModelService:
         self.readers = FeatureCallers(self._store, database)
         self._labels = SegmentWriter(segment_folder(settings.segments, project.name, "labels"))
         log = SegmentWriter(segment_folder(settings.segments, project.name, "predictions"))
-        observe: Observe = self.feed
         share, hidden = policy.log_features_share, hidden_in_log(project)
-        self.predictor = Predictor(self.schema, project.service, self._store, log, observe, share, self.cache, hidden)
-        self.bulk = BulkPredictor(self.schema, project.service, self._store, log, observe, share, hidden)
+        self.predictor = Predictor(self.schema, project.service, self._store, log, self.feed, share, self.cache, hidden)
+        self.bulk = BulkPredictor(self.schema, project.service, self._store, log, self.feed.table, share, hidden)
         mirrored = SegmentWriter(segment_folder(settings.segments, project.name, "mirrored"))
         self.mirror = Mirror(self._score_in_time, mirrored, self._thread)
         self.batcher = None if policy.batching is None else Batcher(policy.batching, self._finish_together)
@@ -328,7 +303,8 @@ class ModelService:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             logger.warning("candidate %s failed: %r", candidate, error)
-            return CandidateAnswer(error=type(error).__name__)
+            said = error.kind if isinstance(error, CandidateError) else type(error).__name__
+            return CandidateAnswer(error=said)
         return CandidateAnswer(tuple(task.result()))
 
     async def _in_time(self, work: Awaitable[ResultT]) -> ResultT:

@@ -37,10 +37,15 @@ class CountingFeed:
     """Keeps what was answered."""
 
     def __init__(self, model: str) -> None:
-        self.batches: list[tuple[datetime, dict[str, list[Any]]]] = []
+        self.batches: list[tuple[datetime, int]] = []
 
-    def __call__(self, at: datetime, columns: dict[str, list[Any]]) -> None:
-        self.batches.append((at, columns))
+    def __call__(self, at: datetime, rows: Sequence[dict[str, Any]], scores: Sequence[float]) -> None:
+        assert len(rows) == len(scores)
+        self.batches.append((at, len(rows)))
+
+    def table(self, at: datetime, features: pa.Table, scores: Sequence[float]) -> None:
+        assert features.num_rows == len(scores)
+        self.batches.append((at, features.num_rows))
 
     def flush(self) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,11 @@ class Store:
 
 class Harness:
     def __init__(self, folder: Path, route: Route, hidden: frozenset[str] = frozenset()) -> None:
-        self.seen: list[tuple[datetime, dict[str, list[Any]]]] = []
+        self.seen: list[tuple[datetime, Sequence[dict[str, Any]], Sequence[float]]] = []
         self.folder = folder
         self.predictor = Predictor(
             SCHEMA, FeatureService("s", ("v:stock",)), Store(), SegmentWriter(folder),
-            lambda at, columns: self.seen.append((at, columns)), hidden=hidden,
+            lambda at, rows, scores: self.seen.append((at, rows, scores)), hidden=hidden,
         )
         self.followed = Followed(route, {"1": Sum()})
 
@@ -70,7 +71,7 @@ def test_champion_alone(tmp_path: Path) -> None:
     (record,) = harness.log()
     assert record["request_id"] == "r"
     assert [row["features"] for row in record["rows"]] == [{"price": float(i), "stock": 3.0} for i in range(3)]
-    assert harness.seen == [(AT, {"price": [0.0, 1.0, 2.0], "stock": [3.0] * 3, "score": [3.0, 4.0, 5.0]})]
+    assert harness.seen == [(AT, tuple({"price": float(i), "stock": 3.0} for i in range(3)), [3.0, 4.0, 5.0])]
 
 
 def test_the_log_keeps_no_personal_value(tmp_path: Path) -> None:
