@@ -177,6 +177,7 @@ class PipelineLearner(Learner):
                 f"model {self.model.name!r}: pipeline_stages {self.model.pipeline_stages} needs a module with a method "
                 f"pipeline_layers() that gives its layers in order; {type(self.whole).__name__} has none."
             )
+        import_deepspeed().init_distributed()  # it asks for ranks before `initialize` would have made them known
         stages: nn.Module = PipelineModule(
             layers=self.whole.pipeline_layers(),  # type: ignore[operator]
             num_stages=self.model.pipeline_stages,

@@ -164,17 +164,17 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_the_run_goes_on_from_it
 
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(cluster: Cluster, settings: Settings) -> None:
-    """The run is cut off by its own broken batch, its newest checkpoint is truncated, and it is started again."""
+    """The run is cut off by its deadline, its checkpoints are truncated, and it is started again."""
     model = replace(
-        NETWORK, epochs=2, checkpoint_every_steps=4, deadline_s=25.0, factory="tests.cluster.dying_network:slow",
+        NETWORK, epochs=2, checkpoint_every_steps=4, deadline_s=45.0, factory="tests.cluster.dying_network:slow",
         hyperparameters={**STILL, "pause_s": 1.5},
     )
     with pytest.raises(TrainingError, match="deadline"):
         train(project(), model, rows(), settings, "cut")
-    kept = sorted((settings.runs / "cut").glob("checkpoint_*"))
-    assert kept
-    shard = next(kept[-1].glob("state/*model_states.pt"))
-    shard.write_bytes(shard.read_bytes()[:-1])
+    shards = list((settings.runs / "cut").glob("checkpoint_*/state/*model_states.pt"))
+    assert shards
+    for shard in shards:  # which of them Ray Train had noted last depends on when the deadline came
+        shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(TrainingError, match=r"model_states\.pt is missing or truncated"):
         train(project(), replace(model, deadline_s=200.0), rows(), settings, "cut")
     other = replace(model, deadline_s=200.0, learning_rate=0.1)
