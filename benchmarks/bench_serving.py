@@ -1,7 +1,8 @@
 """Requests a second with everything on, against a bare Ray Serve deployment, LitServe and BentoML.
 
 The same network, bodies, machine and number of replicas; every request differs; nothing is cached. "Everything on":
-tokens, a split that sends a tenth to a candidate, the prediction log, profiling and metrics.
+tokens, a split that sends a tenth to a candidate, the prediction log, profiling and metrics. Each system is measured
+once it has had `WARM_UP_S` of load; what it did in them is told beside it.
 
 `make bench-serving` (QUICK=1: under a minute, without the peers). Needs wrk.
 """
@@ -56,6 +57,7 @@ CONNECTIONS = (1, 4, 16, 64)
 COMPARED_AT = 16
 NUM_REPLICAS = 2
 NUM_BODIES = 2_000
+WARM_UP_S = 6.0
 BULK_ROWS = 20_000
 TARGETS = {"bare Ray Serve": 0.85, "LitServe": 1.5, "BentoML": 2.0}
 Loads = dict[str, list[Load]]
@@ -88,12 +90,12 @@ def main() -> None:
         others: dict[str, float] = {}
         connections = (COMPARED_AT,) if options.quick else CONNECTIONS
         with _ray(folder / "home") as settings:
-            loads["bare Ray Serve"] = _bare(settings, model, connections, duration_s)
+            loads.update(_bare(settings, model, connections, duration_s))
             ours, others = _millrace(settings, connections, duration_s, options.quick)
             loads.update(ours)
         if not (options.quick or options.without_peers):
-            loads["LitServe"] = _litserve(model, connections, duration_s)
-            loads["BentoML"] = _bentoml(model, connections, duration_s)
+            loads.update(_litserve(model, connections, duration_s))
+            loads.update(_bentoml(model, connections, duration_s))
     _report(loads, others, costs, options.quick)
 
 
@@ -113,10 +115,10 @@ def _ray(home: Path) -> Iterator[Settings]:
         stop_leftover(settings)
 
 
-def _bare(settings: Settings, model: Path, connections: tuple[int, ...], duration_s: float) -> list[Load]:
+def _bare(settings: Settings, model: Path, connections: tuple[int, ...], duration_s: float) -> Loads:
     options = {"num_replicas": NUM_REPLICAS, "max_ongoing_requests": 257, "ray_actor_options": {"num_cpus": 0.5}}
     serve.run(Bare.options(**options).bind(str(model)), name="bare", route_prefix="/")  # type: ignore[attr-defined]
-    found = _loads(settings.http_url, connections, duration_s)
+    found = _loads("bare Ray Serve", settings.http_url, connections, duration_s)
     serve.delete("bare")
     return found
 
@@ -132,12 +134,12 @@ def _millrace(
     url = f"{settings.http_url}/v1/predict"
     loads: Loads = {}
     if not quick:
-        loads["Millrace, no candidate"] = _loads(url, (COMPARED_AT,), duration_s, token)
+        loads.update(_loads("Millrace, no candidate", url, (COMPARED_AT,), duration_s, token))
     routing = RoutingTable(database)
     route = routing.write(PROJECT.name, 1, champion="1", candidate="2", weight_percent=10.0, reason="benchmark")
     routing.wait_acknowledged(PROJECT.name, route.epoch, NUM_REPLICAS, 20)
     routing.wait_acknowledged(candidate_name(PROJECT.name), route.epoch, 1, 20)
-    loads["Millrace, everything on"] = _loads(url, connections, duration_s, token)
+    loads.update(_loads("Millrace, everything on", url, connections, duration_s, token))
     asked = [{"entities": [{"order_id": "o@", "customer_id": i % NUM_CUSTOMERS}]} for i in range(NUM_BODIES)]
     looked_up = measure(url, asked, COMPARED_AT, duration_s, token)
     loads["Millrace, 20 features looked up"] = [looked_up]
@@ -169,15 +171,15 @@ def _memory_mb() -> float:
     return max(found) / 1e6
 
 
-def _litserve(model: Path, connections: tuple[int, ...], duration_s: float) -> list[Load]:
+def _litserve(model: Path, connections: tuple[int, ...], duration_s: float) -> Loads:
     port = _free_port()
     script = str(HERE / "litserve" / "serve.py")
     command = [str(peer_python("litserve")), script, str(model), str(port), str(NUM_REPLICAS)]
     with _server(command, {}, f"http://127.0.0.1:{port}/predict"):
-        return _loads(f"http://127.0.0.1:{port}/predict", connections, duration_s)
+        return _loads("LitServe", f"http://127.0.0.1:{port}/predict", connections, duration_s)
 
 
-def _bentoml(model: Path, connections: tuple[int, ...], duration_s: float) -> list[Load]:
+def _bentoml(model: Path, connections: tuple[int, ...], duration_s: float) -> Loads:
     port = _free_port()
     command = [
         str(peer_python("bentoml")), "-m", "bentoml", "serve", "service:Predict", "--working-dir",
@@ -185,7 +187,7 @@ def _bentoml(model: Path, connections: tuple[int, ...], duration_s: float) -> li
     ]
     variables = {"ROW_MODEL": str(model), "ROW_WORKERS": str(NUM_REPLICAS), "BENTOML_DO_NOT_TRACK": "True"}
     with _server(command, variables, f"http://127.0.0.1:{port}/predict"):
-        return _loads(f"http://127.0.0.1:{port}/predict", connections, duration_s)
+        return _loads("BentoML", f"http://127.0.0.1:{port}/predict", connections, duration_s)
 
 
 @contextmanager
@@ -213,14 +215,16 @@ def _server(command: list[str], variables: dict[str, str], url: str) -> Iterator
         process.wait(20)
 
 
-def _loads(url: str, connections: tuple[int, ...], duration_s: float, token: str | None = None) -> list[Load]:
+def _loads(
+    name: str, url: str, connections: tuple[int, ...], duration_s: float, token: str | None = None
+) -> Loads:
     bodies = [{"rows": [row]} for row in rows(NUM_BODIES)]
     if token is not None:
         bodies = [{"rows": [{"order_id": "o@", **body["rows"][0]}]} for body in bodies]
-    measure(url, bodies, COMPARED_AT, 1.0, token)  # warms up
+    first = measure(url, bodies, COMPARED_AT, WARM_UP_S, token)
     found = [measure(url, bodies, number, duration_s, token) for number in connections]
-    assert all(load.failed == 0 for load in found), found
-    return found
+    assert all(load.failed == 0 for load in (first, *found)), (first, found)
+    return {name: found, f"{name}: first {WARM_UP_S:g} s": [first]}
 
 
 def _report(loads: Loads, others: dict[str, float], costs: dict[str, float], quick: bool) -> None:
@@ -239,7 +243,7 @@ def _report(loads: Loads, others: dict[str, float], costs: dict[str, float], qui
     ours = _at(loads["Millrace, everything on"])
     ratios = {name: ours / _at(loads[name]) for name in TARGETS if name in loads}
     record = {
-        "subject": "serving", "quick": quick, "connections": CONNECTIONS, "replicas": NUM_REPLICAS,
+        "subject": "serving", "quick": quick, "connections": CONNECTIONS, "warm_up_s": WARM_UP_S, "replicas": NUM_REPLICAS,
         "loads": {name: [asdict(load) for load in found] for name, found in loads.items()}, "others": others,
         "costs_us": costs, "ratios": ratios, "targets": TARGETS,
         "hardware": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_average": os.getloadavg()},

@@ -34,14 +34,6 @@ class ProfileCollector:
         self._buffers: dict[datetime, list[pa.Table]] = defaultdict(list)
         self._profiles: dict[datetime, bytes] = {}
 
-    def window_start(self, at: datetime) -> datetime:
-        """Start of the window that holds `at`."""
-        return self._origin + ((at - self._origin) // self._window) * self._window
-
-    def observe(self, at: datetime, columns: dict[str, list[Any]]) -> None:
-        """Adds rows, as columns, to the window of `at`."""
-        self._add(self.window_start(at), pa.table(columns))
-
     def observe_tables(self, batches: Sequence[tuple[pa.Array, pa.Table]]) -> None:
         """Adds tables whose rows have moments of their own [B]."""
         for moments, table in batches:

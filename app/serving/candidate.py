@@ -29,6 +29,7 @@ class CandidateReplica:
         straight: champion replicas of this host may ask past Serve, which then does not count those requests.
     """
 
+    # Serve awaits both `__init__` and `__del__`; the type checker knows neither.
     async def __init__(self, model: str, settings: Settings, straight: bool) -> None:  # type: ignore[misc]
         self._model = model
         self._follower: RouteFollower[ServableModel] = RouteFollower(
@@ -46,10 +47,10 @@ class CandidateReplica:
         if straight:
             await self._listener.start()
 
-    def __del__(self) -> None:
+    async def __del__(self) -> None:
         listener = getattr(self, "_listener", None)
         if listener is not None:
-            listener.close()
+            await listener.drain()
 
     async def predict(self, version: str, rows: list[Row]) -> list[float]:
         """Scores of `rows` by `version`.

@@ -37,8 +37,10 @@ MAX_ROWS = 1_000
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 DATE = 1  # our extension type of msgpack
 
+DRAIN_S = 3.0  # longest wait for questions under way; Serve's own grace is longer
+
 Predict = Callable[[str, list[Row]], Awaitable[list[float]]]
-Ask = Callable[[str | None, list[Row]], Awaitable[Sequence[float]]]
+AskCandidate = Callable[[str | None, list[Row]], Awaitable[Sequence[float]]]
 
 
 class CandidateError(ModelError):
@@ -76,10 +78,10 @@ def unpacker() -> msgpack.Unpacker:
 class _Listening(asyncio.Protocol):
     """One asker's connection, at the candidate."""
 
-    def __init__(self, predict: Predict) -> None:
+    def __init__(self, predict: Predict, answers: set[asyncio.Task[None]]) -> None:
         self._predict = predict
         self._messages = unpacker()
-        self._answers: set[asyncio.Task[None]] = set()
+        self._answers = answers
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -112,6 +114,7 @@ class CandidateListener:
         self._path = folder / f"{uuid.uuid4().hex[:12]}{SUFFIX}"
         self._predict = predict
         self._server: asyncio.Server | None = None
+        self._answers: set[asyncio.Task[None]] = set()  # of all connections
 
     async def start(self) -> None:
         """Listens, unless the folder is not this user's own: then Serve's handle must do."""
@@ -119,14 +122,19 @@ class CandidateListener:
             logger.error("%s is not this user's own: the candidate is asked through Serve only", self._path.parent)
             return
         loop, draft = asyncio.get_running_loop(), self._path.with_suffix(".new")
-        self._server = await loop.create_unix_server(lambda: _Listening(self._predict), draft)
+        self._server = await loop.create_unix_server(lambda: _Listening(self._predict, self._answers), draft)
         draft.rename(self._path)  # so that a socket with this name always has somebody who listens
 
-    def close(self) -> None:
-        """Listens no more."""
-        if self._server is not None:
-            self._path.unlink(missing_ok=True)
-            self._server.close()
+    async def drain(self) -> None:
+        """Listens no more, once those who ask have had time to see it and their questions are answered."""
+        if self._server is None:
+            return
+        self._path.unlink(missing_ok=True)
+        self._server.close()
+        began = time.monotonic()
+        await asyncio.sleep(2 * LOOK_EACH_S)
+        while self._answers and time.monotonic() - began < DRAIN_S:
+            await asyncio.wait(self._answers, timeout=DRAIN_S)
 
 
 class _Line(asyncio.Protocol):
@@ -172,10 +180,6 @@ class _Line(asyncio.Protocol):
             if not future.done():
                 future.set_exception(ConnectionResetError("the candidate's replica is gone"))
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
 
 class CandidateLines:
     """An asker's end: lines to all candidate replicas of this host. Belongs to one event loop.
@@ -184,7 +188,7 @@ class CandidateLines:
         beyond: asks the candidate where no line leads.
     """
 
-    def __init__(self, folder: Path, beyond: Ask) -> None:
+    def __init__(self, folder: Path, beyond: AskCandidate) -> None:
         self._folder = folder
         self._beyond = beyond
         self._lines: dict[str, _Line] = {}
@@ -207,18 +211,14 @@ class CandidateLines:
             return await self._beyond(version, rows)
         return await min(lines, key=lambda line: len(line.waiting)).ask(version, rows)
 
-    def close(self) -> None:
-        """Hangs up."""
-        for line in self._lines.values():
-            line.close()
-
     async def _look(self) -> None:
-        """Connects to sockets that are new and forgets lines that broke."""
-        self._lines = {name: line for name, line in self._lines.items() if line.is_open}
-        there = [path for path in self._folder.glob(f"*{SUFFIX}") if path.name not in self._lines]
-        if not there or not make_private(self._folder):
+        """Connects to sockets that are new and forgets lines that broke, or whose replica is about to stop."""
+        there = {path.name: path for path in self._folder.glob(f"*{SUFFIX}")}
+        self._lines = {name: line for name, line in self._lines.items() if line.is_open and name in there}
+        fresh = [path for name, path in there.items() if name not in self._lines]
+        if not fresh or not make_private(self._folder):
             return
-        for path in there:
+        for path in fresh:
             try:
                 _, line = await asyncio.get_running_loop().create_unix_connection(_Line, str(path))
             except ConnectionRefusedError:

@@ -14,12 +14,12 @@ from ray.serve.handle import DeploymentHandle
 
 from app.foundation.projects import load_project
 from app.serving.api import build_api
-from app.serving.candidate_line import CandidateLines, line_folder
+from app.serving.candidate_line import AskCandidate, CandidateLines, line_folder
 from app.serving.gate import Gate
 from app.serving.metrics import RayMetrics
 from app.serving.profiling import ProfilerFeed
 from app.serving.schema import Row
-from app.serving.service import AskCandidate, ModelService
+from app.serving.service import ModelService
 from app.serving.spans import open_spans
 from app.settings import Settings
 
@@ -39,11 +39,9 @@ class Ingress:
         self, project_ref: str, settings: Settings, candidate: DeploymentHandle[Any], straight: bool
     ) -> None:
         self._candidate = candidate
-        project = load_project(project_ref)
         ask: AskCandidate = self._ask
         if straight:
-            self._lines = CandidateLines(line_folder(settings, project.name), self._ask)
-            ask = self._lines.ask
+            ask = CandidateLines(line_folder(settings, load_project(project_ref).name), self._ask).ask
         replica_id = serve.get_replica_context().replica_id.unique_id
         self._service = ModelService(project_ref, settings, replica_id, ask, ProfilerFeed, RayMetrics)
         self._spans = open_spans(settings.traces, self._service.project.name)

@@ -279,4 +279,3 @@ def _record(
             for p, row in zip(predictions, logged, strict=True)
         ],
     }
-

@@ -31,7 +31,7 @@ from app.serving.answer import CandidateAnswer
 from app.serving.batching import Batcher
 from app.serving.bulk import BulkAnswered, BulkPredictor
 from app.serving.caller import Caller
-from app.serving.candidate_line import CandidateError
+from app.serving.candidate_line import AskCandidate, CandidateError
 from app.serving.feature_callers import FeatureCallers
 from app.serving.follower import Followed, RouteFollower
 from app.serving.inline import decide_inline, usual_s
@@ -51,8 +51,6 @@ ResultT = TypeVar("ResultT")
 CANDIDATE_TIMEOUT_S = 2.0
 INLINE_BYTES = 16_384  # a body up to here is parsed on the loop
 STUCK_S = 60.0
-
-AskCandidate = Callable[[str | None, list[Row]], Awaitable[Sequence[float]]]
 
 
 class Feed(Protocol):

@@ -36,15 +36,15 @@ class InterruptibleTrainer(TorchTrainer):
         signal.signal(signal.SIGINT, end)
 
 
-def remove_orphaned_groups(patience_s: float) -> int:
-    """Removes this job's groups whose maker is dead, waiting so long for the first; gives how many there were."""
+def remove_orphaned_groups(patience_s: float) -> None:
+    """Removes this job's groups whose maker is dead, waiting so long for the first."""
     until_s = time.monotonic() + patience_s
     while True:
         orphans = list(_orphaned_groups())
         for group in orphans:
             remove_placement_group(group)
         if orphans or time.monotonic() > until_s:
-            return len(orphans)
+            return
         time.sleep(LOOK_S)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import ray
 
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_name
@@ -18,7 +19,8 @@ def test_rows_of_many_callers_land_in_their_windows(ray_head: object) -> None:
     started = start_profiler("profiled", START, WEEK)
     found = ray.get_actor(collector_name("profiled"), COLLECTOR_NAMESPACE)
     for day in range(14):
-        found.observe.remote(START + timedelta(days=day), {"x": [1.0, None, 3.0], "kind": ["a", "b", "a"]})
+        moments = pa.array([START + timedelta(days=day)] * 3, pa.timestamp("us", "UTC"))
+        found.observe_tables.remote([(moments, pa.table({"x": [1.0, None, 3.0], "kind": ["a", "b", "a"]}))])
     again = start_profiler("profiled", START, WEEK)
     profile = ray.get(again.profile.remote(START, START + WEEK))
     columns = summary(profile)

@@ -70,8 +70,8 @@ def test_persistence_asks_for_windows_in_a_row(verdicts: list[bool], expected: b
 def test_the_collector_counts_each_window_once_and_can_start_it_again() -> None:
     start = datetime(2013, 9, 1, tzinfo=UTC)
     collector = ProfileCollector(start, timedelta(days=7))
-    for day in (0, 6, 7):
-        collector.observe(start + timedelta(days=day), {"x": [1.0, 2.0]})
+    moments = pa.array([start + timedelta(days=day) for day in (0, 0, 6, 6, 7, 7)], pa.timestamp("us", "UTC"))
+    collector.observe_tables([(moments, pa.table({"x": [1.0, 2.0] * 3}))])
     first = collector.profile(start, start + timedelta(days=7))
     assert first is not None and summary(first)["x"].count == 4
     collector.reset(start + timedelta(days=7))

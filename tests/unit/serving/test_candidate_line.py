@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -23,6 +24,26 @@ from app.serving.candidate_line import (
 
 Rows = list[dict[str, Any]]
 
+HANGS_AT_NINE = """
+import asyncio, sys
+from pathlib import Path
+from app.serving.candidate_line import CandidateListener
+
+folder = Path(sys.argv[1])
+
+async def predict(version, rows):
+    if rows[0]["x"] == 9.0:
+        (folder.parent / "hangs").touch()
+        await asyncio.sleep(60)
+    return [0.0]
+
+async def run():
+    await CandidateListener(folder, predict).start()
+    await asyncio.sleep(60)
+
+asyncio.run(run())
+"""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -42,11 +63,10 @@ async def double(version: str, rows: Rows) -> list[float]:
 
 async def connected(folder: Path) -> CandidateLines:
     lines = CandidateLines(folder, beyond)
-    for _ in range(100):
+    for _ in range(500):
         if await lines.ask("2", [{"x": 1.0}]) != [-1.0]:
             return lines
         await asyncio.sleep(0.02)
-        lines._looked_at = float("-inf")
     raise AssertionError("no line came up")
 
 
@@ -77,8 +97,7 @@ def test_answers_find_their_questions(folder: Path) -> None:
         lines = await connected(folder)
         found = await asyncio.gather(*(lines.ask("2", [{"x": float(n)}]) for n in range(20)))
         assert found == [[float(n)] for n in range(20)]
-        lines.close()
-        listener.close()
+        await listener.drain()
 
     asyncio.run(run())
 
@@ -93,32 +112,43 @@ def test_a_candidate_that_cannot_says_why(folder: Path) -> None:
         with pytest.raises(CandidateError, match="no") as caught:
             await connected(folder)
         assert caught.value.kind == "ZeroDivisionError"
-        listener.close()
+        await listener.drain()
 
     asyncio.run(run())
 
 
-def test_a_candidate_that_dies_fails_its_questions_and_is_forgotten(folder: Path) -> None:
+def test_a_candidate_that_is_killed_fails_its_questions_and_is_forgotten(folder: Path) -> None:
     async def run() -> None:
-        hanging = asyncio.Event()
-
-        async def hang(version: str, rows: Rows) -> list[float]:
-            if rows[0]["x"] == 9.0:
-                hanging.set()
-                await asyncio.sleep(60)
-            return [0.0]
-
-        listener = CandidateListener(folder, hang)
-        await listener.start()
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGS_AT_NINE, str(folder))
         lines = await connected(folder)
         question = asyncio.ensure_future(lines.ask("2", [{"x": 9.0}]))
-        await hanging.wait()
-        for line in lines._lines.values():
-            line._transport.abort()  # type: ignore[union-attr]  # as when the other process is killed
+        while not (folder.parent / "hangs").exists():
+            await asyncio.sleep(0.02)
+        process.kill()
         with pytest.raises(ConnectionResetError):
             await question
-        listener.close()
         assert await lines.ask("2", [{"x": 1.0}]) == [-1.0]
+        await process.wait()
+
+    asyncio.run(run())
+
+
+def test_a_candidate_that_is_stopped_answers_what_it_was_asked(folder: Path) -> None:
+    async def run() -> None:
+        async def slow(version: str, rows: Rows) -> list[float]:
+            await asyncio.sleep(rows[0]["x"])
+            return [0.0]
+
+        listener = CandidateListener(folder, slow)
+        await listener.start()
+        lines = await connected(folder)
+        question = asyncio.ensure_future(lines.ask("2", [{"x": 1.5}]))
+        await asyncio.sleep(0.05)
+        stopping = asyncio.ensure_future(listener.drain())
+        while await lines.ask("2", [{"x": 0.01}]) != [-1.0]:
+            assert not stopping.done(), "whoever asks sees that it stops before it has"
+        await stopping
+        assert question.done() and question.result() == [0.0]
 
     asyncio.run(run())
 
@@ -135,8 +165,7 @@ def test_what_lines_do_not_reach_goes_through_serve(folder: Path) -> None:
         assert await lines.ask("2", [{"x": 1.0}]) == [2.0]
         assert await lines.ask("2", [{"x": 1.0}] * (MAX_ROWS + 1)) == [-1.0] * (MAX_ROWS + 1)
         assert not (folder / "gone.sock").exists()  # nobody listened there
-        lines.close()
-        listener.close()
+        await listener.drain()
 
     asyncio.run(run())
 
@@ -149,6 +178,5 @@ def test_a_folder_that_others_may_enter_is_not_used(folder: Path) -> None:
         listener = CandidateListener(folder, double)
         await listener.start()
         assert list(folder.iterdir()) == []
-        listener.close()
 
     asyncio.run(run())
