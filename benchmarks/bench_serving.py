@@ -243,14 +243,15 @@ def _report(loads: Loads, others: dict[str, float], costs: dict[str, float], qui
     ours = _at(loads["Millrace, everything on"])
     ratios = {name: ours / _at(loads[name]) for name in TARGETS if name in loads}
     record = {
-        "subject": "serving", "quick": quick, "connections": CONNECTIONS, "warm_up_s": WARM_UP_S, "replicas": NUM_REPLICAS,
+        "subject": "serving", "quick": quick, "connections": CONNECTIONS, "warm_up_s": WARM_UP_S,
+        "replicas": NUM_REPLICAS,
         "loads": {name: [asdict(load) for load in found] for name, found in loads.items()}, "others": others,
         "costs_us": costs, "ratios": ratios, "targets": TARGETS,
         "hardware": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_average": os.getloadavg()},
         "versions": {
             "python": platform.python_version(), "ray": ray.__version__, "onnxruntime": version("onnxruntime")
         },
-        "provenance": provenance(),
+        "provenance": {key: value for key, value in provenance().items() if key != "code_diff"},
     }
     RESULTS.mkdir(exist_ok=True)
     subject = "serving-quick" if quick else "serving"
