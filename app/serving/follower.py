@@ -13,7 +13,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 HEARTBEAT_S = 2.0
 RETRY_LOAD_S = 5.0
+PATIENCE_S = 10.0  # a replica that has a route goes on without a version that takes longer, until it is there
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class RouteFollower(Generic[LoadedT]):
         self._remembered = remembered
         self._beside = beside
         self._always = always
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="millrace-load")
+        self._loading: dict[str, tuple[Future[LoadedT], float]] = {}
         self._failed_at: dict[str, float] = {}
         self._state: Followed[LoadedT] | None = None
         self._acknowledged_at = 0.0
@@ -147,7 +149,9 @@ class RouteFollower(Generic[LoadedT]):
         models: dict[str, LoadedT] = {}
         failed: dict[str, str] = {}
         essential = self._essential(route)
-        for version in dict.fromkeys((*essential, *self._wanted(route))):
+        wanted = (*essential, *self._wanted(route))
+        self._loading = {version: load for version, load in self._loading.items() if version in wanted}
+        for version in dict.fromkeys(wanted):
             loaded, error = (held[version], None) if version in held else self._try_load(version)
             if error is None and loaded is not None:
                 models[version] = loaded
@@ -161,11 +165,22 @@ class RouteFollower(Generic[LoadedT]):
             self._state = self._state and Followed(self._state.route, self._state.models, failed, self._state.stale)
 
     def _try_load(self, version: str) -> tuple[LoadedT | None, str | None]:
-        """Loads in a thread whose failure, whatever it is, is a value here and not the end of the follower."""
+        """Loads in a thread whose failure, whatever it is, is a value here and not the end of the follower.
+
+        Nor may a load that hangs be: it is left in its thread and looked at again. Only a replica that has nothing
+        yet waits as long as it takes.
+        """
         if time.monotonic() - self._failed_at.get(version, float("-inf")) < RETRY_LOAD_S:
             return None, "failed a moment ago"
-        future = self._loader.submit(self._load, version)
-        error = future.exception()
+        if version not in self._loading:
+            self._loading[version] = (_in_thread(self._load, version), time.monotonic())
+        future, began = self._loading[version]
+        patience_s = max(0.0, began + PATIENCE_S - time.monotonic())
+        try:
+            error = future.exception(None if self._state is None else patience_s)
+        except NotYet:
+            return None, f"not loaded after {time.monotonic() - began:.0f} s"
+        del self._loading[version]
         if error is None:
             return future.result(), None
         self._failed_at[version] = time.monotonic()
@@ -202,3 +217,17 @@ class RouteFollower(Generic[LoadedT]):
             except UnknownNameError as error:
                 logger.error("%s", error.message)
             self._always()
+
+
+def _in_thread(load: Callable[[str], LoadedT], version: str) -> Future[LoadedT]:
+    """A thread of its own for each version: one that hangs holds up no other, nor the end of the process."""
+    future: Future[LoadedT] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(load(version))
+        except BaseException as error:  # noqa: BLE001 whatever it is, it is the load's result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"millrace-load-{version}", daemon=True).start()
+    return future

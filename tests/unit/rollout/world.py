@@ -32,7 +32,8 @@ class World(FakeClock):
         super().__init__(datetime(2026, 1, 1, tzinfo=UTC))
         self.database = StateDatabase.open(settings.state_url)
         self.routing = RoutingTable(self.database, self)
-        self.routing.write("m", 0, champion="1", reason="first")
+        if self.routing.find("m") is None:
+            self.routing.write("m", 0, champion="1", reason="first")
         self.can_load = True
         self.num_candidates = 1
         self.weights: list[float] = []

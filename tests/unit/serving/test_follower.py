@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def routing(settings: Settings) -> RoutingTable:
     return table
 
 
-def follow(routing: RoutingTable, loader: Loader, remembered: Path | None = None) -> RouteFollower[str]:
+def follow(routing: RoutingTable, loader: Callable[[str], str], remembered: Path | None = None) -> RouteFollower[str]:
     return RouteFollower(
         routing, model="m", name="m", replica_id="r", essential=lambda r: (r.champion,),
         wanted=lambda r: (r.prepare,) if r.prepare else (), load=loader, remembered=remembered,
@@ -122,3 +124,47 @@ def test_what_is_looked_at_beside_may_fail_without_ending_the_follower(routing: 
     follower.poll()
     follower.poll()
     assert (follower.state.route.champion, len(looks)) == ("1", 2)
+
+
+def test_a_version_that_hangs_in_load_holds_up_nothing_else(
+    routing: RoutingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "PATIENCE_S", 0.05)
+    let_go, loader = threading.Event(), Loader()
+
+    def load(version: str) -> str:
+        if version == "2":
+            assert let_go.wait(30)
+        return loader(version)
+
+    follower = follow(routing, load)
+    follower.poll()
+    routing.write("m", 1, champion="1", prepare="2", reason="prepare")
+    follower.poll()
+    assert follower.state.route.epoch == 2
+    assert "not loaded" in follower.state.failed["2"]
+    routing.write("m", 2, champion="1", prepare="3", reason="another one")
+    follower.poll()
+    assert follower.state.models == {"1": "model 1", "3": "model 3"}
+    let_go.set()
+
+
+def test_a_slow_version_is_taken_once_it_is_loaded(routing: RoutingTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "PATIENCE_S", 0.0)
+    let_go, loader = threading.Event(), Loader()
+
+    def load(version: str) -> str:
+        if version == "2":
+            assert let_go.wait(30)
+        return loader(version)
+
+    follower = follow(routing, load)
+    follower.poll()
+    routing.write("m", 1, champion="1", prepare="2", reason="prepare")
+    follower.poll()
+    assert "2" not in follower.state.models
+    let_go.set()
+    monkeypatch.setattr(follower_module, "PATIENCE_S", 30.0)
+    follower.poll()
+    assert follower.state.models["2"] == "model 2"
+    assert loader.loaded == ["1", "2"], "loaded once"
