@@ -4,6 +4,7 @@ model.json       kind, task, inputs, hashes, metadata
 transform.json   the fitted transform (torch models)
 model.onnx       a torch model, served    model.safetensors   its weights as trained, to go on from
 model.skops      a scikit-learn estimator
+scores/<column>/ a whole folder of another model, whose score is an input of this one
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from app.models.row_transform import MAX_ROWS, RowTransform
 from app.models.transform import Transform, category_text, numeric_matrix
 from app.spec.models import Task
 
+SCORES = "scores"  # in the manifest and as a folder
 MANIFEST, ONNX, SKOPS, WEIGHTS = "model.json", "model.onnx", "model.skops", "model.safetensors"
 # What scikit-learn's estimators hold beyond what skops itself trusts; each was read and does nothing but compute.
 TRUSTED_TYPES = frozenset(
@@ -64,15 +66,25 @@ class Target:
 
 def seal(folder: Path, kind: str, task: Task, inputs: Inputs, metadata: Mapping[str, Any]) -> None:
     """Writes `model.json` last: a folder without it is not a model."""
-    hashes = {f.name: _sha256(f) for f in sorted(folder.iterdir()) if f.name != MANIFEST}
     manifest = {
         "kind": kind,
         "task": task,
         "feature_names": list(inputs.feature_names),
         "categorical": list(inputs.categorical),
-        "sha256": hashes,
+        "sha256": file_hashes(folder),
         "metadata": dict(metadata),
     }
+    write_manifest(folder, manifest)
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder but its own manifest, by its path within."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
+    return {f.relative_to(folder).as_posix(): _sha256(f) for f in files}
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes `model.json` whole."""
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
 
 
@@ -97,6 +109,12 @@ class ServableModel:
         self.task: Task = manifest["task"]
         self.metadata: dict[str, Any] = manifest["metadata"]
         self.inputs = Inputs(tuple(manifest["feature_names"]), tuple(manifest["categorical"]))
+        self.scored_by = {
+            score["column"]: ServableModel.load(folder / score["folder"]) for score in manifest.get(SCORES, ())
+        }
+        own = [name for name in self.inputs.feature_names if name not in self.scored_by]
+        theirs = [name for model in self.scored_by.values() for name in model.feature_names]
+        self._feature_names = tuple(dict.fromkeys((*own, *theirs)))
         if self.kind == "torch":
             self._transform = Transform.load(folder)
             self._row_transform = RowTransform(self._transform)
@@ -128,8 +146,8 @@ class ServableModel:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Columns a caller must give."""
-        return self.inputs.feature_names
+        """Columns a caller must give: those the model reads and those of the models whose scores it reads."""
+        return self._feature_names
 
     def predict(self, rows: pd.DataFrame | list[dict[str, Any]]) -> Scores:
         """Scores [B]: the probability of 1 (binary) or the value (regression).
@@ -137,12 +155,14 @@ class ServableModel:
         Raises:
             MissingColumnError: the rows lack an input of the model.
         """
+        if self.scored_by:
+            rows = self._with_scores(rows)
         if isinstance(rows, list) and self.kind == "torch" and 0 < len(rows) <= MAX_ROWS:
             scores = self._predict_few(rows)
             if scores is not None:
                 return scores
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
-        lacking = [n for n in self.feature_names if n not in frame.columns]
+        lacking = [n for n in self.inputs.feature_names if n not in frame.columns]
         if lacking:
             raise MissingColumnError(f"the model needs {', '.join(lacking)}, which the rows lack.", column=lacking[0])
         if len(frame) == 0:
@@ -155,9 +175,17 @@ class ServableModel:
             return np.asarray(self._estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
         return np.asarray(self._estimator.predict(matrix), dtype=np.float64)
 
+    def _with_scores(self, rows: pd.DataFrame | list[dict[str, Any]]) -> pd.DataFrame | list[dict[str, Any]]:
+        """The rows with the other models' scores, whatever a caller may have sent under their names."""
+        scores = {column: model.predict(rows) for column, model in self.scored_by.items()}
+        if isinstance(rows, pd.DataFrame):
+            return rows.assign(**scores)
+        by_row = zip(*(values.tolist() for values in scores.values()), strict=True)
+        return [{**row, **dict(zip(scores, values, strict=True))} for row, values in zip(rows, by_row, strict=True)]
+
     def _predict_few(self, rows: list[dict[str, Any]]) -> Scores | None:
         """Scores of a few rows without a frame; `None` where only a frame will do."""
-        names = self.feature_names
+        names = self.inputs.feature_names
         if not all(name in row for row in rows for name in names):
             return None
         arrays = self._row_transform.apply(rows)

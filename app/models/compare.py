@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.models.artefact import EXPORT_DIFFERENCE, MANIFEST, ServableModel
+from app.models.artefact import EXPORT_DIFFERENCE, MANIFEST, SCORES, ServableModel
 
 # Differ between two writings of the same object: memory addresses, and the writer's own version.
 SKOPS_NOISE = frozenset({"__id__", "_skops_version", "protocol"})
@@ -61,41 +61,42 @@ def _contents(folder: Path) -> Iterator[tuple[str, Any]]:
     manifest["metadata"].pop(EXPORT_DIFFERENCE, None)  # measured, not learned
     for key in ("kind", "task", "feature_names", "categorical", "metadata"):
         yield f"{MANIFEST}/{key}", manifest[key]
+    yield f"{MANIFEST}/{SCORES}", manifest.get(SCORES, [])
     for name in sorted(manifest["sha256"]):
         path = folder / name
         if path.suffix == ".onnx":
-            yield from _of_onnx(path)
+            yield from _of_onnx(path, name)
         elif path.suffix == ".skops":
-            yield from _of_skops(path)
+            yield from _of_skops(path, name)
         elif path.suffix == ".safetensors":
-            yield from _of_safetensors(path)
+            yield from _of_safetensors(path, name)
         elif path.suffix == ".json":
             yield name, json.loads(path.read_text())
         else:
             yield name, path.read_bytes()
 
 
-def _of_onnx(path: Path) -> Iterator[tuple[str, Any]]:
+def _of_onnx(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load(path).graph
     for initializer in graph.initializer:
-        yield f"{path.name}/{initializer.name}", numpy_helper.to_array(initializer)
-    yield f"{path.name}/operators", [node.op_type for node in graph.node]
+        yield f"{name}/{initializer.name}", numpy_helper.to_array(initializer)
+    yield f"{name}/operators", [node.op_type for node in graph.node]
 
 
-def _of_safetensors(path: Path) -> Iterator[tuple[str, Any]]:
+def _of_safetensors(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     from safetensors.numpy import load_file
 
-    for name, array in load_file(path).items():
-        yield f"{path.name}/{name}", array
+    for part, array in load_file(path).items():
+        yield f"{name}/{part}", array
 
 
-def _of_skops(path: Path) -> Iterator[tuple[str, Any]]:
+def _of_skops(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     with zipfile.ZipFile(path) as archive:
         schema = json.loads(archive.read("schema.json"))
-        yield from _of_node(schema, path.name, archive)
+        yield from _of_node(schema, name, archive)
 
 
 def _of_node(node: Any, where: str, archive: zipfile.ZipFile) -> Iterator[tuple[str, Any]]:

@@ -42,6 +42,8 @@ def lineage_tags(record: Mapping[str, Any]) -> dict[str, str]:
     for part in ("train", "frozen"):
         if part in record:
             tags[f"{part}_row_hash"] = str(record[part]["row_hash"])
+    for score in record.get("training", {}).get("scores", ()):
+        tags[f"score.{score['column']}"] = f"{score['model']} version {score['version']}"
     found: dict[str, list[str]] = {}
     for name, value in _facts(record.get("train", {})):
         if value not in found.setdefault(name, []):

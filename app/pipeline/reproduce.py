@@ -15,7 +15,7 @@ from app.foundation.lineage.hardware import arithmetic_differences
 from app.models.compare import Comparison, compare_models
 from app.pipeline.history import rows_again
 from app.pipeline.session import Session
-from app.spec.models import Model
+from app.spec.models import Model, ModelScore
 from app.training.train import train
 
 MAX_MEAN_SCORE_DIFFERENCE = 0.02  # where hardware, code or libraries differ: sums that round otherwise drift apart
@@ -143,6 +143,7 @@ def recorded_model(session: Session, record: Mapping[str, Any]) -> Model:
         if declared.name == said["name"] and type(declared).__name__ == said["class"]:
             known = {f.name for f in dataclasses.fields(declared)} - {"service"}
             fields = {k: _as_declared(v) for k, v in record["config"].items() if k in known}
+            fields["scores"] = tuple(ModelScore(**score) for score in fields.get("scores", ()))
             return replace(declared, **fields)
     raise TrainingError(
         f"project {session.project.name!r} declares no {said['class']} named {said['name']!r}, which run "

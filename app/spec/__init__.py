@@ -26,7 +26,7 @@ from app.spec.gates import (
     Invariance,
     ServingGate,
 )
-from app.spec.models import Cases, Label, SearchSpace, SklearnModel, TorchModel
+from app.spec.models import Cases, Label, ModelScore, SearchSpace, SklearnModel, TorchModel
 from app.spec.policies import (
     AccessPolicy,
     Analysis,
@@ -76,6 +76,7 @@ __all__ = [
     "Kpi",
     "Label",
     "Mirror",
+    "ModelScore",
     "OnDemandFeatureView",
     "ParquetFiles",
     "Pause",

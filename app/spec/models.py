@@ -39,6 +39,29 @@ class Label:
 
 
 @dataclass(frozen=True)
+class ModelScore:
+    """Another registered model's score as a feature: what a calibrator or a stack learns from.
+
+    `model` is the name it is registered under, which is its project's; `version` a version or an alias, which is
+    resolved once, when training begins. A copy of that version goes into the artefact, so that a served model never
+    changes with another's champion. `name` is the column's; empty, it is `<model>_score`.
+
+    A model's scores are better on rows it learned from than they will ever be again. Such rows (by the stretches of
+    time in its record) are refused, dropped or, by who knows better, allowed.
+    """
+
+    model: str
+    version: str = "champion"
+    name: str = ""
+    learned_rows: Literal["refuse", "drop", "allow"] = "refuse"
+
+    @property
+    def column(self) -> str:
+        """The feature's name."""
+        return self.name or f"{self.model}_score"
+
+
+@dataclass(frozen=True)
 class TorchModel:
     """A torch module trained by Ray Train and DeepSpeed.
 
@@ -54,6 +77,8 @@ class TorchModel:
     service: FeatureService
     factory: str
     categorical: tuple[str, ...] = ()
+    scores: tuple[ModelScore, ...] = ()  # of other models, as further features
+    inputs: tuple[str, ...] | None = None  # the features it reads, `scores` among them; None: all there are
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 3
     batch_size: int = 1024  # rows per step, all workers together
@@ -88,6 +113,8 @@ class SklearnModel:
     service: FeatureService
     factory: str
     categorical: tuple[str, ...] = ()
+    scores: tuple[ModelScore, ...] = ()  # of other models, as further features
+    inputs: tuple[str, ...] | None = None  # the features it reads, `scores` among them; None: all there are
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 7
 

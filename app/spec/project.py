@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from app.errors import ProjectError, UnknownNameError
 from app.spec.features import Aggregation, Entity, FeatureService, FeatureView, OnDemandFeatureView, Source, SqlQuery
 from app.spec.gates import AnyGate, check_gates
+from app.spec.model_check import check_model
 from app.spec.models import Cases, Label, Model, SearchSpace, SklearnModel
 from app.spec.policies import AccessPolicy, DriftPolicy, RetrainPolicy, RolloutPolicy, Timeline
 from app.spec.references import FeatureReference
@@ -52,6 +53,9 @@ class Project:
         _check_unique("feature service", [s.name for s in self.all_services])
         for service in self.all_services:
             self.expand(service)
+        sent = {f.name for f in self.cases.request_fields}
+        for model in (self.model, self.baseline):
+            check_model(model, self.name, sent | {name for _, name in self.expand(model.service)})
         _check_gates(self)
         _check_access(self)
 

@@ -101,7 +101,8 @@ class LabelCounts:
 
 def inputs_of(model: Model, rows: TrainingSet | TrainingTable) -> Inputs:
     """Columns of a training set that `model` reads; which are categories is the model's own declaration."""
-    names = tuple(rows.feature_names)
+    given = (*rows.feature_names, *(score.column for score in model.scores))
+    names = tuple(name for name in given if model.inputs is None or name in model.inputs)
     return Inputs(names, tuple(name for name in model.categorical if name in names))
 
 

@@ -25,6 +25,7 @@ from app.spec.models import Model, SearchSpace, Task, TorchModel
 from app.training.arrays import check_trainable, inputs_of, target_of, to_arrays
 from app.training.estimator import fit_estimator, vocabularies
 from app.training.folds import Fold, time_ordered_folds
+from app.training.model_scores import add_scores, resolve_scores
 from app.training.search import (
     PROGRESS,
     SCORE,
@@ -35,6 +36,7 @@ from app.training.search import (
     scheduler,
 )
 from app.training.steps import train_in_process
+from app.training.training_table import TrainingTable
 
 if TYPE_CHECKING:
     from app.features.training_set import TrainingSet  # heavy; workers never need it
@@ -76,6 +78,10 @@ def sweep(project: Project, rows: TrainingSet, settings: Settings, run_id: str) 
     """
     search = project.search
     assert search is not None, "the caller checks that the project declares a search space"
+    columns = resolve_scores(project.model.scores, rows.feature_names, settings)
+    with_scores = add_scores(rows, columns, project.cases.prediction_timestamp)
+    assert not isinstance(with_scores, TrainingTable)  # as it came
+    rows = with_scores
     check_trainable(rows.frame, project.label.task, f"sweep of {project.model.name!r}")
     frame = rows.frame.tail(search.max_rows).reset_index(drop=True)
     times = frame[project.cases.prediction_timestamp].astype("datetime64[us, UTC]").astype("int64").to_numpy()

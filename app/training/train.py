@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.models.embedded_score import embed_scores
+from app.models.export import CHECKED_ROWS
 from app.settings import Settings
 from app.spec import Project
 from app.spec.models import Model, TorchModel
 from app.training.arrays import check_trainable
 from app.training.estimator import train_estimator
+from app.training.model_scores import add_scores, resolve_scores, with_versions
 from app.training.progress import EpochReport
 from app.training.torch_trainer import train_torch
 from app.training.training_table import TrainingTable
@@ -52,8 +55,13 @@ def train(
 
     Raises:
         TrainingError: the rows cannot be learned from, or the run failed; nothing is left behind as a model.
+        UnknownNameError: a model whose score it reads is not registered.
+        MissingColumnError: such a model needs a feature that the rows have not.
     """
     task = project.label.task
+    columns = resolve_scores(model.scores, rows.feature_names, settings) if model.scores else []
+    model = with_versions(model, columns)
+    rows = add_scores(rows, columns, project.cases.prediction_timestamp)
     if isinstance(rows, TrainingTable):
         num_rows = rows.num_rows()
         if not isinstance(model, TorchModel):
@@ -72,6 +80,11 @@ def train(
     else:
         assert not isinstance(rows, TrainingTable)  # read above
         train_estimator(model, task, rows, folder)
+    if columns:
+        embedded = [column.embedded for column in columns]
+        sample = rows.sample(CHECKED_ROWS) if isinstance(rows, TrainingTable) else rows.frame.head(CHECKED_ROWS)
+        embed_scores(folder, embedded, [column.folder for column in columns], sample)
+        record["scores"] = [asdict(score) for score in embedded]
     metrics["train_s"] = time.monotonic() - started_s
     config = {k: v for k, v in asdict(model).items() if k != "service"}
     return TrainedModel(folder, metrics, config, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,17 @@ from app.training.arrays import LABEL
 
 @dataclass(frozen=True)
 class TrainingTable:
-    """Labelled rows of one snapshot of a table: `feature_names` and `label`, whatever else it has."""
+    """Labelled rows of one snapshot of a table: `feature_names` and `label`, whatever else it has.
+
+    `computed`: functions of a block of rows that add a column to it, applied whenever the rows are read.
+    """
 
     lake: Lake
     table: str
     snapshot_id: int
     feature_names: tuple[str, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
+    computed: tuple[Callable[[pd.DataFrame], pd.DataFrame], ...] = ()
 
     @classmethod
     def write(
@@ -65,6 +69,11 @@ class TrainingTable:
             return ray.data.from_arrow(pa.table({name: pa.nulls(0) for name in self.columns}))
         rows = self.lake.dataset(self.table, columns=self.columns, snapshot_id=self.snapshot_id)
         rows.context.enable_progress_bars = False
+        for function in self.computed:
+            rows = rows.map_batches(
+                function,  # type: ignore[arg-type]
+                batch_size=None, batch_format="pandas"
+            )
         return rows
 
     def sample(self, num_rows: int) -> pd.DataFrame:
@@ -74,5 +83,7 @@ class TrainingTable:
 
     def in_memory(self) -> TrainingSet:
         """All rows, for estimators that cannot learn from a stream."""
-        rows = self.lake.read(self.table, columns=self.columns, snapshot_id=self.snapshot_id)
-        return TrainingSet(rows.to_pandas(), self.feature_names, (), self.manifest)
+        rows = self.lake.read(self.table, columns=self.columns, snapshot_id=self.snapshot_id).to_pandas()
+        for function in self.computed:
+            rows = function(rows)
+        return TrainingSet(rows, self.feature_names, (), self.manifest)

@@ -13,10 +13,15 @@ import pytest
 from mlflow import MlflowClient
 
 from app.errors import TrainingError
+from app.foundation.lake import Lake
+from app.models.artefact import ServableModel
+from app.models.registry import LoggedRun, ModelRegistry
 from app.settings import Settings, load_settings
+from app.spec import ModelScore, SklearnModel
 from app.training.progress import RUN_ID_TAG, EpochReport
 from app.training.sweep import sweep
 from app.training.train import TrainedModel, train
+from app.training.training_table import TrainingTable
 from tests.cluster.training_rows import NETWORK, TREES, answers, project, rows, training_ray
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
@@ -91,6 +96,31 @@ def test_an_estimator_trains_in_a_task(settings: Settings) -> None:
     assert ((answers(trained) > 0.5) == rows().frame["label"]).mean() > 0.8
 
 
+def test_a_calibrator_reads_the_score_of_a_network_from_memory_and_from_a_table(
+    settings: Settings, undisturbed: Undisturbed
+) -> None:
+    registry = ModelRegistry(settings)
+    version = registry.register("network", undisturbed.trained.folder, LoggedRun())
+    score = ModelScore("network", version, learned_rows="allow")
+    calibrator = SklearnModel(
+        "calibrator", NETWORK.service, "sklearn.linear_model:LogisticRegression", scores=(score,),
+        inputs=("network_score",),
+    )
+    calibrated = train(project(), calibrator, rows(), settings, "calibrated")
+    model = ServableModel.load(calibrated.folder)
+    assert model.feature_names == ("x", "kind") and model.inputs.feature_names == ("network_score",)
+    order = np.argsort(answers(undisturbed.trained))
+    assert np.all(np.diff(answers(calibrated)[order]) >= 0), "a rising function of the network's score"
+    assert calibrated.run_record["scores"][0]["version"] == calibrated.config["scores"][0]["version"] == version
+    table = TrainingTable.write(Lake.open(settings), "toy.stacked", rows(), ("x", "kind"), run_id="t")
+    stacked = train(project(), replace(NETWORK, scores=(score,), epochs=1), table, settings, "stacked")
+    read = ServableModel.load(stacked.folder)
+    assert read.inputs.feature_names == ("x", "kind", "network_score")
+    assert ((answers(stacked) > 0.5) == rows().frame["label"]).mean() > 0.8
+    found = sweep(replace(project(), model=replace(NETWORK, scores=(score,))), rows(), settings, "stack")
+    assert found.trials
+
+
 def test_a_sweep_ranks_its_trials_by_their_future(settings: Settings) -> None:
     result = sweep(project(), rows(), settings, "s")
     assert [t["mean"] for t in result.trials] == sorted(t["mean"] for t in result.trials)
@@ -101,7 +131,7 @@ def test_a_sweep_ranks_its_trials_by_their_future(settings: Settings) -> None:
 def test_the_code_of_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_HOME", str(tmp_path))
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)

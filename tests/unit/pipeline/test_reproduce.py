@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from app.models.compare import Comparison
-from app.pipeline.reproduce import MAX_MEAN_SCORE_DIFFERENCE, Difference, decide_outcome, environment_differences
+from app.pipeline.reproduce import (
+    MAX_MEAN_SCORE_DIFFERENCE,
+    Difference,
+    decide_outcome,
+    environment_differences,
+    recorded_model,
+)
+from app.pipeline.session import Session
+from app.spec import ModelScore
+from tests.projects.tiny import PROJECT
 
 EQUAL = Comparison(True, 12, (), 0.0, 0.0, 0.0)
 NEAR = Comparison(False, 12, ("model.onnx/w",), 1e-4, 1e-2, MAX_MEAN_SCORE_DIFFERENCE / 2)
@@ -55,3 +69,12 @@ def test_an_unchanged_world_has_no_differences() -> None:
 def test_each_part_of_the_record_is_compared(change: dict[str, object], part: str, decides: bool) -> None:
     (found,) = environment_differences(RECORD, {**RECORD, **change})
     assert (found.part, found.decides) == (part, decides) and found.recorded != found.now
+
+
+def test_the_scores_of_other_models_are_those_of_the_recorded_versions() -> None:
+    declared = replace(PROJECT.baseline, scores=(ModelScore("base"),))
+    session = cast(Session, SimpleNamespace(project=replace(PROJECT, baseline=declared)))
+    then = replace(declared, scores=(ModelScore("base", "4"),), inputs=("base_score",))
+    config = {k: v for k, v in asdict(then).items() if k != "service"}
+    record = {"model": {"name": declared.name, "class": "SklearnModel"}, "config": json.loads(json.dumps(config))}
+    assert recorded_model(session, record) == then
