@@ -31,6 +31,7 @@ from app.models.artefact import (
     to_scores,
 )
 from app.models.transform import Transform
+from app.models.weight_quantization import quantize_weights
 from app.spec.models import Quantization, Task
 
 CHECKED_ROWS = 256
@@ -89,7 +90,7 @@ def save_torch(
     tolerance = EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max()))
     difference = _check_equal(exported, expected, tolerance, "exported")
     if quantize == "int8":
-        _quantise(folder / ONNX)
+        quantize_weights(folder / ONNX)
         # In units of the label's deviation for a regression: the scale the network learned.
         small = to_scores(run_onnx(onnx_session(folder / ONNX), numeric, codes), task, Target())
         difference = _check_equal(small, to_scores(expected, task, Target()), INT8_TOLERANCE, "8-bit")
@@ -98,19 +99,6 @@ def save_torch(
     known = {**metadata, "target": asdict(target), "quantize": quantize, EXPORT_DIFFERENCE: difference}
     seal(folder, "torch", task, inputs, known)
     return folder
-
-
-def _quantise(path: Path) -> None:
-    """Weights of the matrix products in 8 bits, their inputs quantised as they come."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # a second that only 8-bit models pay
-
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it recommends preprocessing on the root logger; dynamo's export has done it
-    try:
-        quantize_dynamic(path, path, weight_type=QuantType.QInt8)
-    finally:
-        logger.setLevel(level)
 
 
 def _check_equal(given: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +16,7 @@ from app.errors import ModelError
 from app.models.artefact import MANIFEST, ONNX, WEIGHTS, Inputs, ServableModel
 from app.models.export import INT8_TOLERANCE, save_torch
 from app.models.signature import Signature
+from app.models.tabular import residual_mlp
 from app.models.tabular_ensemble import tabular_ensemble
 from app.models.transform import Transform
 
@@ -40,6 +42,19 @@ def test_eight_bits_answer_nearly_the_same_from_a_smaller_file(tmp_path: Path) -
     served, exact = (ServableModel.load(folder).predict(frame()) for folder in (small, whole))
     assert 0 < np.abs(served - exact).max() < INT8_TOLERANCE
     assert ServableModel.load(small).metadata["quantize"] == "int8"
+
+
+@pytest.mark.parametrize("kind", ["residual_mlp", "tabular_ensemble"])
+def test_a_score_of_eight_bits_does_not_depend_on_the_rows_beside_it(tmp_path: Path, kind: str) -> None:
+    transform, module = network()
+    if kind == "residual_mlp":
+        module = residual_mlp(Signature.of(transform, "binary"), width=16, depth=2)
+    folder = save_torch(tmp_path / "m", module, transform, "binary", INPUTS, frame(), {}, quantize="int8")
+    operators = [node.op_type for node in onnx.load(folder / ONNX).graph.node]
+    assert operators.count("DequantizeLinear") == (6 if kind == "residual_mlp" else 4)
+    served = ServableModel.load(folder)
+    alone = np.concatenate([served.predict(frame().iloc[i : i + 1]) for i in range(20)])
+    np.testing.assert_allclose(served.predict(frame())[:20], alone, atol=1e-6)
 
 
 def test_the_weights_are_kept_as_they_were_trained(tmp_path: Path) -> None:
