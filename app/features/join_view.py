@@ -54,7 +54,8 @@ def join_view(
         at = np.flatnonzero(epochs == epoch)
         known = rows.filter(pl.col(AVAILABLE).dt.epoch("us") < int(changes[epoch])) if epoch < len(changes) else rows
         resolved = resolve(known, view.join_keys)
-        parts.append(_join_windows(view, features, times[at], spine_keys[at], resolved))
+        own_keys = spine_keys[at] if spine_keys.width else spine_keys  # without columns it has no rows to pick
+        parts.append(_join_windows(view, features, times[at], own_keys, resolved))
         places.append(at)
     return pl.concat(parts)[np.argsort(np.concatenate(places))] if parts else _join_windows(
         view, features, times, spine_keys, rows[:0]

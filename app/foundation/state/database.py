@@ -20,7 +20,7 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy.orm import Session
 
-from app.errors import SettingsError
+from app.errors import SettingsError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -40,13 +40,21 @@ class StateDatabase:
 
         Raises:
             SettingsError: `url` is none, or a newer Millrace made the schema.
+            StoreUnavailableError: the database cannot be reached.
         """
         database = cls(url)
         path = _sqlite_path(url)
         if path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(Path(f"{path}.lock")) if path else nullcontext():
-            database._migrate()
+            try:
+                database._migrate()
+            except sa.exc.OperationalError as error:
+                where = sa.make_url(url).render_as_string()  # without its password
+                raise StoreUnavailableError(
+                    f"cannot open the control state at {where}: {error.orig}. Check that the server runs and can be "
+                    "reached, or set MILLRACE_STATE_URL.", store=where,
+                ) from error
         return database
 
     @contextmanager
