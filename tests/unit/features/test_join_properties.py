@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from unittest import mock
 from uuid import UUID
@@ -64,28 +66,49 @@ def values_of(v: int | None) -> dict[str, Any]:
     }
 
 
+def many(draw: st.DrawFn, most: int, one: Callable[[Random], Any]) -> list[Any]:
+    """A list made from a seed: left alone, Hypothesis likes equal and small parts, of which hardly a pair meets."""
+    random = Random(draw(st.integers(0, 2**32)))
+    return [one(random) for _ in range(draw(st.sampled_from([0, 1, most // 2, most, most])))]
+
+
+def sometimes(random: Random, value: Any, odds: float = 0.15) -> Any:
+    """The value, or now and then none."""
+    return None if random.random() < odds else value
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(sorted(KEYS)))
-    key = st.tuples(*(st.one_of(st.none(), st.sampled_from(values)) for _, values in KEYS[kind]))
-    tick = st.integers(0, 9)
+    pool = many(draw, 3, lambda random: tuple(random.choice(values) for _, values in KEYS[kind]))
     replaced = draw(st.booleans())
-    row = st.fixed_dictionaries(
-        {
-            "key": key, "event": st.one_of(tick, tick, st.none()) if replaced else tick, "available": tick,
-            "created": st.one_of(st.none(), st.integers(0, 2)),
-            "source_created": st.integers(0, 1), "row_key": st.sampled_from("rs"),
-            "v": st.one_of(st.none(), st.integers(0, 4)),
+
+    def key(random: Random) -> tuple[Any, ...]:
+        if pool and random.random() < 0.9:
+            return random.choice(pool)
+        return tuple(sometimes(random, random.choice(values), 0.3) for _, values in KEYS[kind])
+
+    def row(random: Random) -> dict[str, Any]:
+        event = random.randint(0, 9)
+        return {
+            "key": key(random), "event": sometimes(random, event) if replaced else event,
+            "available": random.randint(0, 9), "created": sometimes(random, random.randint(0, 2)),
+            "source_created": random.randint(0, 1), "row_key": random.choice("rs"),
+            "v": sometimes(random, random.randint(0, 4)),
         }
-    )
+
+    def question(random: Random) -> tuple[Any, ...]:
+        return key(random), sometimes(random, random.randint(0, 9), 0.1), random.choice([0, 1, 999])
+
     unit = draw(st.sampled_from(sorted(STEP_NS)))
     return {
-        "kind": kind, "replaced": replaced, "rows": draw(st.lists(row, max_size=20)), "unit": unit,
+        "kind": kind, "replaced": replaced, "rows": many(draw, 20, row), "unit": unit,
         "zone": draw(st.sampled_from([None, "UTC", "America/New_York", "+05:30"])),
-        "spine": draw(st.lists(st.tuples(key, st.one_of(st.none(), tick), st.sampled_from([0, 1, 999])), max_size=14)),
+        "spine": many(draw, 14, question),
         "ttl": draw(st.one_of(st.none(), st.integers(0, 5))), "known_at_once": draw(st.booleans()),
-        "as_of": draw(st.one_of(st.none(), st.integers(0, 2))), "num_buckets": draw(st.sampled_from([1, 2, 7])),
-        "num_files": draw(st.integers(1, 3)), "blocks": draw(st.sampled_from([1, 2, 7, 200])),
+        "as_of": draw(st.one_of(st.none(), st.none(), st.integers(0, 2))),
+        "num_buckets": draw(st.sampled_from([1, 2, 7])), "num_files": draw(st.integers(1, 3)),
+        "blocks": draw(st.sampled_from([1, 2, 7, 200])),
         "task_rows": draw(st.sampled_from([1, 3, 1000])), "one_task": draw(st.booleans()),
         "hot": draw(st.booleans()), "key_variant": draw(st.booleans()), "twice": draw(st.booleans()),
         "random": draw(st.randoms(use_true_random=False)),
@@ -219,7 +242,7 @@ def _variant(column: pa.Array, dtype: str) -> pa.Array:
         if dtype == "uuid" else column
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(cases())
 def test_equals_the_reference_however_it_is_split(case: dict[str, Any]) -> None:
     if case["hot"] and case["rows"]:
@@ -262,21 +285,16 @@ WINDOW_KEYS: dict[str, tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]] = { 
 def window_cases(draw: st.DrawFn) -> dict[str, Any]:
     """Few row keys, so that most rows correct another: earlier, later, or beyond every moment asked."""
     case = draw(cases())
-    tick = st.integers(0, 12)
     kind = draw(st.sampled_from(sorted(WINDOW_KEYS)))
     known, asked = WINDOW_KEYS[kind]
-    row = st.fixed_dictionaries(
-        {
-            "key": st.sampled_from(known), "event": tick, "available": tick,
-            "source_created": st.integers(0, 1), "row_key": st.sampled_from("rst"), "v": st.integers(0, 4),
-        }
-    )
-    rows = draw(st.lists(row, max_size=16))
+    rows = many(draw, 16, lambda random: {
+        "key": random.choice(known), "event": random.randint(0, 12), "available": random.randint(0, 12),
+        "source_created": random.randint(0, 1), "row_key": random.choice("rst"), "v": random.randint(0, 4),
+    })
     created = draw(st.permutations(range(len(rows))))
-    spine = draw(st.lists(st.tuples(st.sampled_from(asked), tick, st.just(0)), max_size=12))
     return {
-        **case, "kind": kind, "unit": "us", "ttl": None, "known_at_once": False,
-        "key_variant": False, "spine": spine,
+        **case, "kind": kind, "unit": "us", "ttl": None, "known_at_once": False, "key_variant": False,
+        "spine": many(draw, 12, lambda random: (random.choice(asked), random.randint(0, 12), 0)),
         "rows": [{**r, "created": c} for r, c in zip(rows, created, strict=True)],
         "as_of": draw(st.one_of(st.none(), st.integers(0, 9))),
     }
@@ -297,7 +315,7 @@ def window_reference(case: dict[str, Any], key: tuple[Any, ...], t: int) -> dict
     return {"v_count_0s": len(members), "v_sum_0s": float(sum(members)) if members else None}
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(window_cases())
 def test_windows_with_corrections_depend_on_nothing_else_that_is_asked(case: dict[str, Any]) -> None:
     if case["hot"]:
