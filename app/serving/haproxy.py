@@ -58,6 +58,9 @@ def serve_environment(settings: Settings | None = None) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        # Ray starts workers, HAProxy among them, at niceness 15: beside any other process that computes they would get
+        # a thirtieth of its processor time.
+        "RAY_worker_niceness": "0",
         # HAProxy learns of a leaving replica within a second; Ray's 30 s would make each shutdown wait for it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }

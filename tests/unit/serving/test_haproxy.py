@@ -29,6 +29,7 @@ def test_environment(settings: Settings) -> None:
     variables = serve_environment(settings)
     assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert "500" not in variables["RAY_SERVE_HAPROXY_RETRY_ON"]
+    assert variables["RAY_worker_niceness"] == "0"
     assert Path(variables["MILLRACE_HAPROXY_BINARY"]).exists()
     assert variables["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(WRAPPER)
 
