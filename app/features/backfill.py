@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 
 from app.features.backfill_commit import ChunkCommit, Written, view_coverage
-from app.features.backfill_stage import StageViews
+from app.features.backfill_stage import StageViews, by_version
 from app.features.coverage import Covered, Stretch, decide_backfill
+from app.features.gone_rows import gone_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.raw_snapshot import BEGINNING, INLINE_ROWS, RawSnapshot, raw_snapshot
 from app.features.raw_tables import CREATED, pushed_moments
@@ -34,6 +36,7 @@ from app.foundation.state import models as m
 from app.spec.features import FeatureView
 
 CHUNK_ROWS = 4_000_000  # raw rows of one commit: what a kill costs at most, and what bounds the workers' memory
+CORRECTED_AT_ONCE = 500_000  # row keys whose versions are in memory at once
 VersionedView = tuple[FeatureView, int]
 Note = Callable[[str], None]
 
@@ -125,12 +128,13 @@ class Backfill:
             return found
         created = datetime.now(UTC)  # one for all chunks: of two versions of a raw row the newer wins, wherever it lies
         corrected = raw.corrected(self._lake)
-        if len(corrected):
+        if corrected.height:
             for view, version in views:
                 mark_replaced(self._lake, view_table(self._project, view.name, version))
         started_s = time.monotonic()
         rows = 0
         while work := self._missing(views, start, end, raw):
+            gone = self._gone(views, raw, raw.changed_since(corrected, work))
             for stretch, group in work.items():
                 for chunk, num_rows in raw.chunks(self._lake, stretch, CHUNK_ROWS):
                     commits = [ChunkCommit(self._lake, self._project, raw, chunk, *pair) for pair in group]
@@ -139,7 +143,7 @@ class Backfill:
                         view.name: pushed_moments(self._lake.commits(view_table(self._project, view.name, version)))
                         for view, version in group
                     }
-                    stage = StageViews(self._lake, self._project, tuple(group), created, already, corrected, pushed)
+                    stage = StageViews(self._lake, self._project, tuple(group), created, already, gone, pushed)
                     staged = self._stage(stage, raw, chunk, num_rows)
                     for commit in commits:
                         marks = {"run_id": run_id, CREATED: created.isoformat(), "code_commit": self._code_commit}
@@ -162,6 +166,17 @@ class Backfill:
             for stretch in decide_backfill(self._coverage(view, version), start, end, raw.newest):
                 work[stretch].append((view, version))
         return dict(sorted(work.items(), key=lambda item: item[0].start))
+
+    def _gone(
+        self, views: Sequence[VersionedView], raw: RawSnapshot, hashes: np.ndarray
+    ) -> dict[str, pl.DataFrame]:
+        """Tombstones by view, of a bounded number of corrected rows at a time."""
+        found: dict[str, list[pl.DataFrame]] = {view.name: [] for view, _ in views}
+        for first in range(0, len(hashes), CORRECTED_AT_ONCE):
+            versions = by_version(raw.versions_of(self._lake, hashes[first : first + CORRECTED_AT_ONCE]))
+            for view, _ in views:
+                found[view.name].append(gone_rows(view, versions, raw.landed))
+        return {name: pl.concat(parts) for name, parts in found.items() if parts}
 
     def _stage(
         self, stage: StageViews, raw: RawSnapshot, chunk: Stretch, num_rows: int

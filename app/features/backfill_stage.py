@@ -8,18 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import ray.data
 
-from app.features.arrow_types import TIMESTAMP
+from app.features.arrow_types import TIMESTAMP, arrow_schema
 from app.features.expectations import check
+from app.features.gone_rows import SOURCE_KEY, WITH
 from app.features.quarantine import quarantine_rows, quarantine_table
-from app.features.raw_snapshot import RefusedBefore, key_hashes
+from app.features.raw_snapshot import RefusedBefore
 from app.features.raw_tables import CREATED
-from app.features.view_rows import source_frame, view_rows
-from app.features.view_tables import tombstones, view_table
+from app.features.view_rows import source_frame, stored_fields, view_rows
+from app.features.view_tables import view_table
 from app.features.window_rows import all_distinct
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import StagedRows
@@ -34,8 +34,8 @@ class StageViews:
 
     `views` with their versions all read that source. Every version of a corrected raw row is used, since each counts
     from the moment it was available; so it makes no difference in which block, chunk or backfill a version is.
-    `refused_before`: by view, what need not go to the quarantine again. `corrected`: hashes of the row keys that have
-    several versions: where the transform drops one, a tombstone says so. `pushed`: by view, when rows were created that
+    `refused_before`: by view, what need not go to the quarantine again. `gone`: by view, the
+    tombstones of rows that corrections take away (`gone_rows`). `pushed`: by view, when rows were created that
     a push has brought to its table itself.
     """
 
@@ -44,7 +44,7 @@ class StageViews:
     views: tuple[tuple[FeatureView, int], ...]
     created: datetime
     refused_before: Mapping[str, Sequence[RefusedBefore]] = field(default_factory=dict)
-    corrected: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
+    gone: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     pushed: Mapping[str, frozenset[datetime]] = field(default_factory=dict)
 
     def __call__(self, raw: pa.Table, num_threads: int = 1) -> list[tuple[str, StagedRows]]:
@@ -56,7 +56,7 @@ class StageViews:
             DataError: a transform's result is not as declared.
             FeatureStoreError: a transform raised, or its rows cannot be told apart.
         """
-        computed = [pair for rows in _versions(raw) for pair in self._computed(rows)]
+        computed = [pair for rows in by_version(raw) for pair in self._computed(rows)]
         tables: dict[tuple[str, str], list[pa.Table]] = {}
         for place, rows in computed:
             tables.setdefault(place, []).append(rows)
@@ -71,13 +71,11 @@ class StageViews:
         source = self.views[0][0].source
         frame = source_frame(source, raw)
         results = []
-        versions = self._versions_of_several(raw)
         for view, version in self.views:
             computed = view_rows(view, raw, frame, distinct=True)
-            gone = tombstones(view, versions, computed) if versions.num_rows else computed.slice(0, 0)
             pushed = self.pushed.get(view.name, frozenset())
             passed, failed = check(_not_created_at(computed, pushed), view.expectations)
-            passed = pa.concat_tables([passed, _not_created_at(gone, pushed)])
+            passed = pa.concat_tables([passed, self._gone_with(raw, view)])
             rows = passed.append_column(CREATED, pa.repeat(pa.scalar(self.created, TIMESTAMP), passed.num_rows))
             results.append(((view.name, view_table(self.project, view.name, version)), rows))
             failed = _not_before(failed, self.refused_before.get(view.name, ()))
@@ -86,13 +84,15 @@ class StageViews:
                 results.append(((view.name, quarantine_table(self.project)), refused))
         return results
 
-    def _versions_of_several(self, raw: pa.Table) -> pa.Table:
-        """The raw rows that may be corrections, or corrected."""
-        if not len(self.corrected):
-            return raw.slice(0, 0)
-        hashes = key_hashes(pl.Series(raw["row_key"])).to_numpy()
-        at = np.minimum(np.searchsorted(self.corrected, hashes), len(self.corrected) - 1)
-        return raw.filter(pa.array(self.corrected[at] == hashes))
+    def _gone_with(self, raw: pa.Table, view: FeatureView) -> pa.Table:
+        """Tombstones that are written with these raw rows, also where a push brought the rows: it looked nothing up."""
+        schema = arrow_schema(stored_fields(view))
+        gone = self.gone.get(view.name)
+        if gone is None or gone.is_empty():
+            return schema.empty_table()
+        here = pl.DataFrame(raw.select(["row_key", CREATED]))
+        found = gone.join(here, left_on=[SOURCE_KEY, WITH], right_on=["row_key", CREATED], how="semi")
+        return found.select(schema.names).to_arrow().cast(schema)
 
     def in_workers(self, raw: ray.data.Dataset) -> list[tuple[str, StagedRows]]:
         """The same in Ray's workers, a block at a time; only the files' names and statistics come back."""
@@ -126,7 +126,7 @@ def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -
     return [part for name, part in staged if name == view and part.identifier == table]
 
 
-def _versions(raw: pa.Table) -> list[pa.Table]:
+def by_version(raw: pa.Table) -> list[pa.Table]:
     """Raw rows apart by version: the first of each identity, the second… Of those written at once the last counts."""
     if all_distinct(pl.Series(raw["row_key"])):
         return [raw]

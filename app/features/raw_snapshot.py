@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from app.features.coverage import Covered, Stretch, cut
 from app.features.raw_tables import CREATED, raw_table
-from app.features.sources import available_column, original_errors
+from app.features.sources import available_column, original_errors, raw_schema
 from app.foundation.lake import Lake
 from app.foundation.lake.staging import Commit
 from app.spec.features import Source
@@ -67,23 +68,50 @@ class RawSnapshot:
         known = [moment for moment in later if moment is not None]
         return known if len(known) == self.newest - seen else None  # a commit between is no longer known
 
-    def corrected(self, lake: Lake) -> np.ndarray:
-        """Hashes of the row keys that the raw table has in more than one version, sorted: `key_hashes`.
+    @property
+    def landed(self) -> dict[datetime, int]:
+        """Sequence number of the commit whose rows were created then."""
+        return {
+            datetime.fromisoformat(c.properties[CREATED]): c.sequence_number
+            for c in self.commits if CREATED in c.properties
+        }
+
+    def corrected(self, lake: Lake) -> pl.DataFrame:
+        """Versions of the row keys that the raw table has in more than one: `key` (`key_hashes`) and created time.
 
         A table that was written in one commit has none, and is not read. Memory: 16 bytes a row.
         """
         total = self.commits[-1].properties.get("total-records")
         if any(c.properties.get("added-records") == total for c in self.commits if total is not None):
-            return np.empty(0, dtype=np.uint64)
+            return pl.DataFrame(schema={"key": pl.UInt64, CREATED: pl.Int64})
+        rows = self._mapped(lake, ["row_key", CREATED], None, _hashed_versions)
+        return pl.DataFrame(rows).unique().filter(pl.col("key").is_duplicated())
+
+    def changed_since(self, corrected: pl.DataFrame, stretches: Iterable[Stretch]) -> np.ndarray:
+        """Of corrected row keys those with a version that some of the stretches may hold; sorted hashes."""
+        moments: set[int] = set()
+        for stretch in stretches:
+            since = self._created_since(stretch.seen)
+            if since is None:
+                return np.sort(corrected["key"].unique().to_numpy())
+            moments |= {int(pl.Series([datetime.fromisoformat(m)]).dt.epoch("us")[0]) for m in since}
+        return np.sort(corrected.filter(pl.col(CREATED).is_in(list(moments)))["key"].unique().to_numpy())
+
+    def versions_of(self, lake: Lake, hashes: np.ndarray) -> pa.Table:
+        """Every version of the rows whose keys have these sorted hashes."""
+        columns = raw_schema(self.source).names
+        return self._mapped(lake, columns, None, _OfKeys(hashes)).select(columns)
+
+    def _mapped(
+        self, lake: Lake, columns: list[str], row_filter: str | None, function: Callable[[pa.Table], pa.Table]
+    ) -> pa.Table:
+        """A function of blocks of the table, here or in Ray's workers."""
         with original_errors():
-            if lake.max_rows(self.table, None, self.snapshot_id) <= INLINE_ROWS:
-                rows = _hashed_versions(lake.read(self.table, ["row_key", CREATED], None, self.snapshot_id))
-            else:
-                keys = lake.dataset(self.table, ["row_key", CREATED], None, self.snapshot_id)
-                hashed = keys.map_batches(_hashed_versions, batch_format="pyarrow", batch_size=None)
-                rows = pa.concat_tables(hashed.iter_batches(batch_format="pyarrow", batch_size=None))
-        versions = pl.DataFrame(rows).unique()
-        return np.sort(versions.filter(pl.col("key").is_duplicated())["key"].unique().to_numpy())
+            if lake.max_rows(self.table, row_filter, self.snapshot_id) <= INLINE_ROWS:
+                return function(lake.read(self.table, columns, row_filter, self.snapshot_id))
+            blocks = lake.dataset(self.table, columns, row_filter, self.snapshot_id)
+            done = blocks.map_batches(function, batch_format="pyarrow", batch_size=None)
+            return pa.concat_tables(done.iter_batches(batch_format="pyarrow", batch_size=None))
 
     def refused_before(self, refused: list[Covered]) -> list[RefusedBefore]:
         """The raw rows whose refused ones the quarantine has: by stretch, the created times of their commits."""
@@ -127,6 +155,18 @@ class _CountByHour:
         until = -(-moments // BIN_US) * BIN_US
         counted = until.cast(pl.Datetime("us", "UTC")).to_frame().group_by("until").agg(rows=pl.len().cast(pl.Int64))
         return counted.to_arrow()
+
+
+@dataclass(frozen=True)
+class _OfKeys:
+    """Rows of a block whose keys have one of some sorted hashes."""
+
+    hashes: np.ndarray
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        found = key_hashes(pl.Series(block["row_key"])).to_numpy()
+        at = np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)
+        return block.filter(pa.array(self.hashes[at] == found))
 
 
 def key_hashes(row_keys: pl.Series) -> pl.Series:

@@ -142,8 +142,8 @@ def resolve(rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     Written last: at the source, then by us, so that it does not matter which stretch of time was computed first. A
     tombstone, which has no values, stays: as a row of nulls it counts in no window.
 
-    Identity is within an entity, offline as online: a correction that names another entity adds a row to that one, and
-    the row it corrects stays with the first (who reads one entity's rows cannot know of another's).
+    Identity is within an entity, offline as online (who reads one entity's rows cannot know of another's): a correction
+    that names another entity leaves a tombstone with the first one.
     """
     if all_distinct(rows["row_key"]):
         return rows
