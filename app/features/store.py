@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pyarrow as pa
@@ -17,41 +14,31 @@ from app.features.access import (
     readable_refused,
     require,
     require_quarantine,
-    require_read,
     with_personal_marks,
 )
 from app.features.backfill import Backfill, MaterializeResult
 from app.features.definitions import require_writable
-from app.features.governed import GovernedDefinitions
-from app.features.historical import HistoricalFeatures, read_historical
+from app.features.feature_reads import FeatureReads
 from app.features.ingest import ingest
 from app.features.online import CacheUse, OnlineStore, cache_use, open_store
 from app.features.online_load import OnlineLoads, Rollback
-from app.features.online_read import OnlineReader
-from app.features.point_in_time import EVENT
 from app.features.push import PushResult, Rows
 from app.features.push_write import Target, write_pushed
 from app.features.quarantine import read_quarantine
 from app.features.raw_tables import IngestResult
-from app.features.references import ReadPlan, plan_read
 from app.features.retention import Maintenance
-from app.features.spine import open_spine
 from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_tables import view_table
-from app.foundation.access import AccessControl
 from app.foundation.lake import Lake
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.settings import Settings, load_settings
 from app.spec import Project
-from app.spec.features import FeatureService, FeatureView, Source
-
-PLANS_KEPT = 256
-Features = Sequence[str] | FeatureService
+from app.spec.features import FeatureView, Source
 
 
-class FeatureStore(GovernedDefinitions):
+class FeatureStore(FeatureReads):
     """Features of one project.
 
     Moments without a zone are UTC. Ranges of backfills are of the time at which rows became *available*. What the
@@ -61,16 +48,11 @@ class FeatureStore(GovernedDefinitions):
     def __init__(
         self, project: Project, settings: Settings, principal: str | None = None, online: OnlineStore | None = None
     ) -> None:
-        # Clients say which features they want: each way of asking is made ready once, and the last ways are kept.
-        self._plan_of = lru_cache(PLANS_KEPT)(self._plan)
-        self._reader_of = lru_cache(PLANS_KEPT)(self._reader)
         database = StateDatabase.open(settings.state_url)
-        super().__init__(project, Lake.open(settings), database, principal or settings.principal)
+        opened = online or open_store(settings.online_url, settings.online_cache_s, settings.online_cache_entries)
+        super().__init__(project, Lake.open(settings), database, principal or settings.principal, opened)
         self._declared_views = {view.name for view in project.views}
-        self._online = online or open_store(
-            settings.online_url, settings.online_cache_s, settings.online_cache_entries
-        )
-        self._loads = OnlineLoads(project.name, self.lake, database, self._online)
+        self._loads = OnlineLoads(project.name, self.lake, database, opened)
         self._backfill = Backfill(project.name, self.lake, database)
 
     @classmethod
@@ -194,71 +176,6 @@ class FeatureStore(GovernedDefinitions):
         self._access.require("materialize", f"project {self.project.name!r}")
         return Maintenance(self.project.name, self.lake).of_all(self.project.sources, self._all_versions())
 
-    def get_historical_features(
-        self, entity_df: Any, features: Features, full_feature_names: bool = False, as_of: datetime | None = None,
-        pinned: Mapping[str, Any] | None = None,
-    ) -> HistoricalFeatures:
-        """Features of each row of `entity_df` as they could be known at its `event_timestamp`.
-
-        Args:
-            entity_df: pandas or polars frame, Arrow table or Ray Dataset with join keys and `event_timestamp`.
-            features: references (`"view:feature"`; all forms in `app.spec.references`), or a service.
-            full_feature_names: name the columns `view__feature`.
-            as_of: only rows that our system had written by then exist.
-            pinned: the manifest of an earlier read; the same versions and snapshots are read again, whatever has been
-                written or registered since.
-
-        Returns:
-            The same rows in the same order with the same columns, features added.
-
-        Raises:
-            UnknownNameError: a view, version, feature or join key that does not exist, or a snapshot that is gone.
-            MissingColumnError: a join key or `event_timestamp` is missing.
-            SchemaMismatchError, TimestampError: a join key or moment of another type.
-            FeatureStoreError: two columns of one name.
-        """
-        spine = open_spine(entity_df)
-        if pinned is None:
-            plan = self._plan_of(_hashable(features), full_feature_names, tuple(spine.column_names))
-        else:
-            plan = self._pinned_plan(features, full_feature_names, spine.column_names, pinned.get("views") or {})
-        if pinned is not None and as_of is None and pinned.get("as_of"):
-            as_of = datetime.fromisoformat(pinned["as_of"])
-        return read_historical(
-            self.project, self.lake, plan, spine, None if as_of is None else as_utc(as_of), pinned
-        )
-
-    def get_online_features(
-        self, features: Features, entity_rows: Sequence[dict[str, Any]], at: datetime | None = None,
-        full_feature_names: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Each row of `entity_rows` with its features as known at `at` (default: now); unknown entities get nulls.
-
-        The online store knows little of the past: windows of moments up to a day before an entity's newest row, and of
-        other views the last eight values, before which the answer is null. Rows that become available more than a day
-        from now leave an entity's windows null until a day before.
-
-        Raises:
-            FeatureStoreError: windows of a moment before that.
-            UnknownNameError: a view or feature that does not exist.
-            MissingColumnError: a row lacks a join key.
-            SchemaMismatchError: a value of another type than declared.
-        """
-        if not entity_rows:
-            return []
-        given = [*dict.fromkeys(name for names in dict.fromkeys(map(tuple, entity_rows)) for name in names), EVENT]
-        reader = self._reader_of(_hashable(features), full_feature_names, tuple(given))
-        moment = datetime.now(UTC) if at is None else as_utc(at)
-        return reader.read(self._online, entity_rows, moment)
-
-    def acting_as(self, principal: str) -> FeatureStore:
-        """This store as `principal` may use it: the same connections, the same thread, rights of its own."""
-        other = copy(self)
-        other._access = AccessControl(self.project.access, principal, self._database, self.project.name)
-        other._plan_of = lru_cache(PLANS_KEPT)(other._plan)
-        other._reader_of = lru_cache(PLANS_KEPT)(other._reader)
-        return other
-
     @property
     def principal(self) -> str:
         """Who asks."""
@@ -268,13 +185,6 @@ class FeatureStore(GovernedDefinitions):
     def online(self) -> OnlineStore:
         """Where features are served from; may be shared with a store of another thread."""
         return self._online
-
-    def follow_rollbacks(self) -> bool:
-        """Reads what was rolled back elsewhere since; newer versions are left to the code that declares them."""
-        changed = self._registry.follow_rollbacks()
-        if changed:
-            self._forget_plans()
-        return changed
 
     @property
     def online_cache(self) -> CacheUse | None:
@@ -353,25 +263,3 @@ class FeatureStore(GovernedDefinitions):
             require(self._access, "materialize", view)
             require_writable(view)
         return chosen
-
-    def _plan(self, features: Features, full_feature_names: bool, given: tuple[str, ...]) -> ReadPlan:
-        """What to read, looked up and allowed."""
-        return self._pinned_plan(features, full_feature_names, given, {})
-
-    def _pinned_plan(
-        self, features: Features, full_feature_names: bool, given: Sequence[str], pinned_views: Mapping[str, Any]
-    ) -> ReadPlan:
-        plan = plan_read(self.project, self._registry, features, given, full_feature_names, pinned_views)
-        require_read(self._access, plan)
-        return plan
-
-    def _reader(self, features: Features, full_feature_names: bool, given: tuple[str, ...]) -> OnlineReader:
-        return OnlineReader(self.project, self._plan_of(features, full_feature_names, given))
-
-    def _forget_plans(self) -> None:
-        self._plan_of.cache_clear()
-        self._reader_of.cache_clear()
-
-
-def _hashable(features: Features) -> Features:
-    return features if isinstance(features, FeatureService) else tuple(features)

@@ -19,7 +19,8 @@ from app.errors import (
     UnknownNameError,
 )
 from app.features import historical, hot_keys, join_spine, online_load, storage_partitions
-from app.features.store import PLANS_KEPT, FeatureStore
+from app.features.feature_reads import PLANS_KEPT
+from app.features.store import FeatureStore
 from app.features.tasks import InlineTasks
 from app.settings import Settings
 from app.spec.features import DType, Entity, FeatureView, Field
