@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROJECT ?= app.project:PROJECT
 export MILLRACE_HOME ?= $(CURDIR)/.millrace
 
-.PHONY: help env demo up down test test-full check lock clean
+.PHONY: help env demo up down test test-full check chaos lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -48,6 +48,9 @@ test: check ## checks and tests, at most 25 minutes on 2 cores
 test-full: test ## also the long tests
 	@$(call each_file,full)
 	$(BIN)/python -m pytest -m full tests/unit tests/architecture tests/contract || test $$? -eq 5
+
+chaos: env ## five minutes of load while parts are killed and ten rollouts run; writes benchmarks/results/chaos.json
+	$(BIN)/python -m pytest -m full tests/cluster/test_chaos.py
 
 bench-%: env
 	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/bench_$*.py $(if $(QUICK),--quick)

@@ -61,6 +61,9 @@ def serve_environment(settings: Settings | None = None) -> dict[str, str]:
         # Ray starts workers, HAProxy among them, at niceness 15: beside any other process that computes they would get
         # a thirtieth of its processor time.
         "RAY_worker_niceness": "0",
+        # A proxy that fails three looks is started anew; at Ray's 10 s a dead HAProxy leaves the port closed for half a
+        # minute.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # HAProxy learns of a leaving replica within a second; Ray's 30 s would make each shutdown wait for it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }

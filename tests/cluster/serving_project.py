@@ -16,6 +16,7 @@ from app.spec import (
     Field,
     Label,
     Mirror,
+    Pause,
     Project,
     RolloutPolicy,
     SetWeight,
@@ -72,6 +73,42 @@ LIVE = replace(
     rollout=replace(
         PROJECT.rollout,
         metrics=(replace(PROJECT.rollout.metrics[0], interval_s=1.0, inconclusive_limit=50),),
+    ),
+)
+
+# As LIVE, with a tenth of the traffic first.
+LIVE_CANARY = replace(LIVE, rollout=replace(LIVE.rollout, steps=(SetWeight(10), Analysis())))
+# Stays at half of the traffic until a person acts.
+HELD = RolloutPolicy(steps=(SetWeight(50), Pause(timedelta(days=1))))
+
+# Half of the traffic to a candidate that must be sound in every way, judged each second.
+WARY = replace(
+    PROJECT,
+    rollout=RolloutPolicy(
+        steps=(SetWeight(50), Analysis()),
+        metrics=tuple(
+            AnalysisMetric(name, measure, good, bad, min_rows=10, interval_s=1.0, count=30, inconclusive_limit=50)
+            for name, measure, good, bad in (
+                ("errors", "error_rate", "result <= 0.05", "result > 0.05"),
+                ("missing", "missing_share", "result <= 0.05", "result > 0.05"),
+                ("time", "latency_p95_ms", "result <= 300", "result > 300"),
+            )
+        ),
+    ),
+)
+
+# In two steps, and patient with a candidate that is killed now and then but not with one that never answers.
+CHAOS = replace(
+    PROJECT,
+    rollout=RolloutPolicy(
+        steps=(SetWeight(10), Analysis(), SetWeight(50), Analysis()),
+        metrics=(
+            AnalysisMetric(
+                "errors", "error_rate", "result <= 0.5", "result > 0.5", min_rows=50, interval_s=1.0, count=2,
+                failure_limit=1, inconclusive_limit=50,
+            ),
+        ),
+        progress_deadline=timedelta(seconds=60),
     ),
 )
 

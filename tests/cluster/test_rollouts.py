@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,41 +21,12 @@ from app.predictionlog.reader import read_mirrored, read_predictions
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
 from app.serving.live_check import wait_live
-from tests.cluster.serving_app import NUM_REPLICAS, App, orders, running_app
+from tests.cluster.serving_app import NUM_REPLICAS, App, running_app
 from tests.cluster.serving_project import LIVE, SHADOW
+from tests.cluster.traffic import Traffic
 
 REF = "tests.cluster.serving_project:LIVE"
 WAIT_S = 60.0
-
-
-class Traffic:
-    """Asks for predictions, now, until it is left; keeps what was not answered."""
-
-    def __init__(self, app: App) -> None:
-        self.refused: list[str] = []
-        self.num_answered = 0
-        self._url = app.settings.http_url
-        self._headers = app.headers
-        self._stop = threading.Event()
-        self._asker = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> Traffic:
-        self._asker.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._asker.join()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=30, headers=self._headers) as http:
-            while not self._stop.is_set():
-                response = http.post("/v1/predict", json={"entities": orders(20, f"t{self.num_answered}-")})
-                if response.status_code == 200:
-                    self.num_answered += 1
-                else:
-                    self.refused.append(response.text)
-                time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
