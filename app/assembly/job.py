@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 something the user can mend (one message on standard error
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from functools import partial
 
 from app.assembly.runtime import ray_runtime
 from app.errors import MillraceError
+from app.foundation.telemetry.quiet import quiet_libraries
 from app.pipeline.session import Session, open_session
 from app.settings import load_settings
 
@@ -73,13 +73,3 @@ def execute(
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
-
-
-def quiet_libraries() -> None:
-    """Keeps chatty libraries below warnings, so that progress stays readable."""
-    ray_parts = ("ray", "ray._private", "ray.serve", "ray.data", "ray.dashboard")
-    for name in (*ray_parts, "mlflow", "alembic", "pyiceberg", "httpx", "DeepSpeed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Ray warns that it guards a cluster with a token and leaves .git and .venv out of a job: both are meant.
-    for name in ("ray._private.authentication", "ray._private.runtime_env.working_dir"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -18,23 +18,14 @@ from typing import Annotated
 
 import typer
 
-from app.assembly.job import execute, quiet_libraries
-from app.assembly.loop import run_loop
-from app.assembly.platform import start_platform, stop_platform
-from app.assembly.status import print_status
-from app.assembly.submit import submit_job
-from app.cli.features import features
+from app.cli.lazy_group import LazyGroup
 from app.cli.project_option import FLIGHTS, ProjectOption
-from app.cli.rollout import rollout
-from app.cli.tokens import tokens
 from app.errors import MillraceError
-from app.pipeline.reproduce import reproduce_run
+from app.foundation.telemetry.quiet import quiet_libraries
 from app.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(features, name="features")
-app.add_typer(rollout, name="rollout")
-app.add_typer(tokens, name="tokens")
+# Commands import what they run themselves: each pays for its own libraries only.
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -44,6 +35,9 @@ def demo(project: ProjectOption = FLIGHTS) -> None:
     It is for trying things out: uncommitted changes are recorded, where a job would refuse them, and its HTTP interface
     asks nobody for a token.
     """
+    from app.assembly.job import execute
+    from app.assembly.loop import run_loop
+
     typer.echo("The demo's HTTP interface asks nobody for a token; `millrace up` does (see docs/serving.md).")
     raise typer.Exit(execute(project, run_loop, allow_dirty=True, open_access=True))
 
@@ -51,18 +45,24 @@ def demo(project: ProjectOption = FLIGHTS) -> None:
 @app.command()
 def up(project: ProjectOption = FLIGHTS) -> None:
     """Starts Ray with its dashboard and the project's application, and keeps them running."""
+    from app.assembly.platform import start_platform
+
     start_platform(project, load_settings())
 
 
 @app.command()
 def down() -> None:
     """Stops what `millrace up` started."""
+    from app.assembly.platform import stop_platform
+
     stop_platform(load_settings())
 
 
 @app.command()
 def status(project: ProjectOption = FLIGHTS) -> None:
     """Shows the steps of the project's newest run and the decisions taken."""
+    from app.assembly.status import print_status
+
     print_status(project, load_settings())
 
 
@@ -72,6 +72,9 @@ def reproduce(
     project: ProjectOption = FLIGHTS,
 ) -> None:
     """Trains a recorded run again and says whether the same model came out; exit code 2 when it did not."""
+    from app.assembly.job import execute
+    from app.pipeline.reproduce import reproduce_run
+
     raise typer.Exit(execute(project, partial(reproduce_run, reference=run), allow_dirty=True, begin=False))
 
 
@@ -84,6 +87,8 @@ def submit(
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="train from uncommitted code too")] = False,
 ) -> None:
     """Submits jobs/VERB.py as `ray job submit` would, with commit, diff and lock hash packed along."""
+    from app.assembly.submit import submit_job
+
     home = home or str(load_settings(in_job=False).home)
     raise typer.Exit(submit_job(verb, project, address, home, allow_dirty=allow_dirty))
 

@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from app.features.lineage_graph import LineageGraph
+if TYPE_CHECKING:
+    from app.features.lineage_graph import LineageGraph  # with it come the libraries of the whole feature store
 
 console = Console()
 
