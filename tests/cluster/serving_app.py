@@ -79,8 +79,8 @@ class App:
         """Writes the next epoch and waits until it is followed."""
         epoch = self.routing.current("shop").epoch
         route = self.routing.write("shop", epoch, champion="1", reason="test", **change)
-        assert self.routing.wait_acknowledged("shop", route.epoch, NUM_REPLICAS, 20)
-        assert self.routing.wait_acknowledged(candidate_name("shop"), route.epoch, 1, 20)
+        assert self.routing.wait_acknowledged("shop", route.epoch, NUM_REPLICAS, 60)
+        assert self.routing.wait_acknowledged(candidate_name("shop"), route.epoch, 1, 60)
 
 
 @contextmanager

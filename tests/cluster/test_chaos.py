@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 import ray
 
 from app.assembly.rollout_driver import start_rollout_driver
+from app.errors import RolloutError
 from app.foundation.lake import Lake
 from app.foundation.lineage import provenance
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
@@ -65,17 +67,29 @@ def app(ray_head: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ap
         ray.kill(ray.get_actor(driver_name("shop"), COLLECTOR_NAMESPACE))
 
 
-def roll_out(app: App, kinds: Sequence[str], done: list[RolloutView]) -> None:
-    """One rollout after the other, each to its end: of the other good version, or of the bad one."""
+def roll_out(app: App, kinds: Sequence[str], done: list[RolloutView], over: threading.Event) -> None:
+    """One rollout after the other, of the other good version or of the bad one, while there is load to judge them by.
+
+    What is under way when the load is `over` is aborted.
+    """
     operations = RolloutOperations(app.database, "shop", CHAOS.rollout, principal="ada", num_replicas=NUM_REPLICAS)
     for kind in kinds:
+        if over.is_set():
+            break
         champion = app.routing.current("shop").champion
         candidate = BAD if kind == "bad" else {"1": "2", "2": "1"}[champion]
         rollout_id = operations.start(candidate).state.rollout_id
-        deadline = time.monotonic() + WAIT_S
-        while not (view := operations.status(rollout_id)).is_over and time.monotonic() < deadline:
-            time.sleep(0.2)
+        while not (view := operations.status(rollout_id)).is_over and not over.wait(0.2):
+            pass
+        if not view.is_over:
+            view = end(operations, rollout_id)
         done.append(view)
+
+
+def end(operations: RolloutOperations, rollout_id: str) -> RolloutView:
+    with suppress(RolloutError):  # it has switched, or ended by itself
+        operations.abort("the load is over")
+    return operations.drive(rollout_id, WAIT_S)
 
 
 def cause_chaos(
@@ -83,7 +97,8 @@ def cause_chaos(
 ) -> Outcome:
     began = datetime.now(UTC)
     rollouts: list[RolloutView] = []
-    roller = threading.Thread(target=roll_out, args=(app, kinds, rollouts))
+    over = threading.Event()
+    roller = threading.Thread(target=roll_out, args=(app, kinds, rollouts, over))
     load = SteadyLoad(app.settings.http_url, app.token, per_s, duration_s, folder / "sent.jsonl")
     try:
         time.sleep(1)
@@ -93,6 +108,7 @@ def cause_chaos(
         sent = load.result()
     finally:
         load.stop()
+        over.set()
         roller.join()
     lake = Lake.open(app.settings)
     ship_all(lake, app.settings, "shop")
