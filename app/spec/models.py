@@ -77,8 +77,6 @@ class TorchModel:
     service: FeatureService
     factory: str
     categorical: tuple[str, ...] = ()
-    scores: tuple[ModelScore, ...] = ()  # of other models, as further features
-    inputs: tuple[str, ...] | None = None  # the features it reads, `scores` among them; None: all there are
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 3
     batch_size: int = 1024  # rows per step, all workers together
@@ -103,6 +101,8 @@ class TorchModel:
     quantize: Quantization = "none"
     seed: int = 7
     deadline_s: float = 900.0  # a run that is not done by then fails
+    scores: tuple[ModelScore, ...] = ()  # of other models, as further features
+    inputs: tuple[str, ...] | None = None  # the features it reads, `scores` among them; None: all there are
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class SklearnModel:
     service: FeatureService
     factory: str
     categorical: tuple[str, ...] = ()
-    scores: tuple[ModelScore, ...] = ()  # of other models, as further features
-    inputs: tuple[str, ...] | None = None  # the features it reads, `scores` among them; None: all there are
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 7
+    scores: tuple[ModelScore, ...] = ()  # of other models, as further features
+    inputs: tuple[str, ...] | None = None  # the features it reads, `scores` among them; None: all there are
 
 
 Model = TorchModel | SklearnModel
