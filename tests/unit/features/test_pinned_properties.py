@@ -33,7 +33,7 @@ FEATURES = [
 def late_sales(random: np.random.Generator, round_number: int) -> pd.DataFrame:
     """New sales, and corrections of old ones: of amount, time, shop and article (which may drop them)."""
     old = shop.sales_frame().iloc[random.choice(600, 40, replace=False)]
-    new = shop.sales_frame(seed=round_number + 1, rows=40)
+    new = shop.sales_frame(seed=round_number + 1, rows=60)
     new["sale_id"] += 10_000 * (round_number + 1)
     late = pd.concat([old, new], ignore_index=True)
     late["shop"] = random.choice(["a", "b", "a:b"], len(late))

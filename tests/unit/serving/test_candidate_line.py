@@ -63,7 +63,7 @@ async def double(version: str, rows: Rows) -> list[float]:
 
 async def connected(folder: Path) -> CandidateLines:
     lines = CandidateLines(folder, beyond)
-    for _ in range(500):
+    for _ in range(3_000):  # a minute: some candidates are processes of their own, which start slowly on a busy machine
         if await lines.ask("2", [{"x": 1.0}]) != [-1.0]:
             return lines
         await asyncio.sleep(0.02)
