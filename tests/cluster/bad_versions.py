@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
-from app.models.artefact import ONNX, SKOPS, Inputs, seal
+from app.models.artefact import ONNX, Inputs, seal
 from app.models.export import save_estimator, save_torch
 from app.models.transform import Transform
 from app.settings import Settings
@@ -132,14 +131,6 @@ def save_nan(settings: Settings, version: str) -> None:
     estimator = LogisticRegression().fit(rows, rows.sum(axis=1) > 0)
     estimator.coef_ = np.full_like(estimator.coef_, np.nan)
     save_estimator(settings.artefacts / "shop" / version, estimator, "binary", INPUTS, {}, {})
-
-
-def save_hanging(settings: Settings, version: str) -> None:
-    """Never comes to the end of its own file: a pipe into which nobody writes."""
-    save_version(settings, version)
-    file = settings.artefacts / "shop" / version / SKOPS
-    file.unlink()
-    os.mkfifo(file)
 
 
 SAVE: dict[str, Callable[[Settings, str], None]] = {

@@ -7,7 +7,6 @@ import random
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,10 +96,6 @@ class Killer:
                 pid = self._random.choice(found)
                 os.kill(pid, signal.SIGKILL)
                 self.kills.append(Kill(kind, pid, time.time()))
-
-    def counts(self) -> dict[str, int]:
-        """Kills by kind."""
-        return dict(Counter(kill.kind for kill in self.kills))
 
 
 def last_kill_before(failed: Sent, kills: Sequence[Kill]) -> str:

@@ -126,18 +126,23 @@ def test_what_is_looked_at_beside_may_fail_without_ending_the_follower(routing: 
     assert (follower.state.route.champion, len(looks)) == ("1", 2)
 
 
-def test_a_version_that_hangs_in_load_holds_up_nothing_else(
-    routing: RoutingTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follower_module, "PATIENCE_S", 0.05)
-    let_go, loader = threading.Event(), Loader()
+def held_back(loader: Loader, let_go: threading.Event) -> Callable[[str], str]:
+    """Loads version 2 only once it is let go."""
 
     def load(version: str) -> str:
         if version == "2":
             assert let_go.wait(30)
         return loader(version)
 
-    follower = follow(routing, load)
+    return load
+
+
+def test_a_version_that_hangs_in_load_holds_up_nothing_else(
+    routing: RoutingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "PATIENCE_S", 0.05)
+    let_go, loader = threading.Event(), Loader()
+    follower = follow(routing, held_back(loader, let_go))
     follower.poll()
     routing.write("m", 1, champion="1", prepare="2", reason="prepare")
     follower.poll()
@@ -152,13 +157,7 @@ def test_a_version_that_hangs_in_load_holds_up_nothing_else(
 def test_a_slow_version_is_taken_once_it_is_loaded(routing: RoutingTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "PATIENCE_S", 0.0)
     let_go, loader = threading.Event(), Loader()
-
-    def load(version: str) -> str:
-        if version == "2":
-            assert let_go.wait(30)
-        return loader(version)
-
-    follower = follow(routing, load)
+    follower = follow(routing, held_back(loader, let_go))
     follower.poll()
     routing.write("m", 1, champion="1", prepare="2", reason="prepare")
     follower.poll()
