@@ -33,7 +33,6 @@ from app.features.backfill import BEGINNING
 from app.features.raw_tables import CREATED, raw_rows, raw_table
 from app.features.sources import raw_schema
 from app.features.store import FeatureStore
-from app.foundation.lineage import provenance
 from app.project import PROJECT
 from app.project import tables as flights
 from app.project.features import (
@@ -46,6 +45,7 @@ from app.project.features import (
 from app.project.sources import LANDED
 from app.settings import load_settings
 from app.spec import FeatureView
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 TARGET = 0.5
@@ -243,7 +243,7 @@ def report(measured: list[dict[str, float]], subject: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     record = {
         "subject": "backfill", "target": TARGET, "measured": measured, "hardware": {"cpus": os.cpu_count()},
-        "provenance": provenance(),
+        "provenance": code_state(),
     }
     (RESULTS / f"{subject}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from app.assembly.ray_environment import TRAIN_VARIABLES
-from app.foundation.lineage import provenance
 from app.models.signature import Signature
 from app.settings import Settings, load_settings
 from app.spec import FeatureService, TorchModel
@@ -30,6 +29,7 @@ from app.training.progress import EpochReport
 from app.training.train import train
 from benchmarks.bare_loops import LoopPlan, run_loop
 from benchmarks.bench_train import BATCH, NUM_FEATURES, project, training_rows
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 768  # some 10 million parameters: 40 MB of weights, 80 MB of Adam's state
@@ -92,6 +92,7 @@ def checkpointed_runs(*, quick: bool) -> dict[str, dict[str, float]]:
         ray.init(address="local", num_cpus=8, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False)
         try:
             asynchronous = network(epochs=epochs + 1, checkpoint_every_steps=every)
+            stalls(replace(asynchronous, epochs=1), settings, "warm-up")  # the first run of a Ray starts its workers
             found["asynchronous"] = stalls(asynchronous, settings, "asynchronous")
             marker = Path(home) / "died"
             dying = replace(
@@ -133,7 +134,8 @@ def write(memory: dict[int, int], runs: dict[str, dict[str, float]], *, quick: b
     record = {
         "subject": "checkpoint", "width": WIDTH, "depth": DEPTH, "workers": 2,
         "memory_bytes": {str(stage): size for stage, size in memory.items()}, "runs": runs,
-        "hardware": {"cpus": os.cpu_count()}, "provenance": provenance(),
+        "hardware": {"cpus": os.cpu_count(), "load_average": os.getloadavg()},
+        "provenance": code_state(),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure = Figure(figsize=(5, 3), layout="constrained")

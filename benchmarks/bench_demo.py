@@ -23,11 +23,11 @@ from rich.console import Console
 from app.assembly.report import grouped_durations_s
 from app.clock import WallClock
 from app.console.report import step_table
-from app.foundation.lineage import provenance
 from app.foundation.state import StateDatabase
 from app.foundation.state import models as m
 from app.pipeline.run import LoopRunLog
 from app.settings import load_settings
+from benchmarks.record import code_state
 
 BUDGET_S = 600.0
 RESULTS = Path(__file__).parent / "results"
@@ -65,7 +65,7 @@ def main() -> None:
         "budget_s": BUDGET_S,
         "steps_s": dict(steps),
         "hardware": {"cpus": os.cpu_count()},
-        "provenance": provenance(),
+        "provenance": code_state(),
     }
     (RESULTS / f"{subject}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure = Figure(figsize=(8, 3), layout="constrained")

@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from app.foundation.lineage import provenance
 from app.models.signature import Signature
 from app.spec import FeatureService, TorchModel
 from app.training.arrays import Arrays
@@ -36,6 +35,7 @@ from app.training.environment import clear_stale_locks, prepare_process
 from app.training.learner import learner_for
 from app.training.stream import RankStream
 from benchmarks.gpu_transformer import step_flops
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 TARGET = 0.9
@@ -213,7 +213,7 @@ def write(stages: list[int], found: list[dict[str, Any]], size: Size, num_gpus: 
         "hardware": {
             "gpus": num_gpus, "gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cpus": os.cpu_count()
         },
-        "provenance": provenance(),
+        "provenance": code_state(),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure = Figure(figsize=(5, 3), layout="constrained")

@@ -30,7 +30,6 @@ from app.assembly.job import execute
 from app.evaluation.bootstrap import paired_difference, with_intervals
 from app.features.training_set import TrainingSet
 from app.foundation.import_path import resolve
-from app.foundation.lineage import provenance
 from app.models.artefact import ONNX, estimator_matrix, onnx_session, run_onnx
 from app.models.export import save_torch
 from app.models.signature import Signature
@@ -42,6 +41,7 @@ from app.spec.models import SklearnModel, Task, TorchModel
 from app.training.arrays import inputs_of, target_of, to_arrays
 from app.training.estimator import fit_estimator, vocabularies
 from app.training.steps import train_in_process
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("roc_auc", "log_loss")
@@ -163,7 +163,7 @@ def report(
         "subject": "model", "project": project, "ratio": ratio,
         "rows": {"train": len(past.frame), "held_out": len(future.frame)},
         "row_hash": {"train": past.manifest["row_hash"], "held_out": future.manifest["row_hash"]},
-        "models": rows, "latency": latency, "hardware": {"cpus": os.cpu_count()}, "provenance": provenance(),
+        "models": rows, "latency": latency, "hardware": {"cpus": os.cpu_count()}, "provenance": code_state(),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{subject}.json").write_text(json.dumps(record, indent=1, default=str) + "\n")

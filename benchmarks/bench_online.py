@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from app.features.store import FeatureStore
-from app.foundation.lineage import provenance
 from app.settings import load_settings
 from benchmarks.online_project import NOW, PROJECT, SERVICE, SOURCES, VIEWS, rows
 from benchmarks.peers import run_peer
+from benchmarks.record import code_state
 from tests.contract.redis_server import running_redis
 
 ENTITIES_PER_READ = 100
@@ -139,7 +139,7 @@ def _report(times_ms: dict[str, np.ndarray], quick: bool, num_customers: int, ev
             "cpus": os.cpu_count(), "machine": platform.machine(), "load_average": os.getloadavg(),
         },
         "versions": {"python": platform.python_version(), "feast": "0.67.0", "redis client": version("redis")},
-        "provenance": provenance(),
+        "provenance": code_state(),
     }
     RESULTS.mkdir(exist_ok=True)
     subject = "online-quick" if quick else "online"

@@ -40,8 +40,8 @@ from rich.table import Table
 
 from app.features.store import FeatureStore
 from app.features.view_tables import ensure_view_table
-from app.foundation.lineage import provenance
 from app.settings import load_settings
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 CPUS = 2
@@ -83,7 +83,7 @@ def main() -> None:
     ray.shutdown()
     record.update(
         subject="pit_join", hardware={"cpus": CPUS, "machine_cpus": os.cpu_count(), "load": os.getloadavg()},
-        provenance=provenance(),
+        provenance=code_state(),
     )
     path.write_text(json.dumps(record, indent=1) + "\n")
     if record.get("scale"):

@@ -34,7 +34,6 @@ import torch
 
 from app.assembly.ray_environment import ray_environment
 from app.assembly.rollout_driver import start_rollout_driver
-from app.foundation.lineage import provenance
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
 from app.models.artefact import Inputs
 from app.models.export import save_torch
@@ -45,6 +44,7 @@ from app.rollout.operations import RolloutOperations, RolloutView, driver_name
 from app.serving.haproxy import stop_leftover
 from app.serving.live_check import wait_live
 from app.settings import Settings, load_settings
+from benchmarks.record import code_state
 from tests.cluster.serving_app import NUM_REPLICAS, App, running_app
 from tests.cluster.serving_project import HELD, LIVE_CANARY
 from tests.cluster.steady_load import Sent, SteadyLoad
@@ -263,7 +263,7 @@ def _report(measured: dict[str, dict[str, Any]], sizes_mb: dict[str, float], rou
         "targets": {"rollback_verified_s": TARGET_ROLLBACK_S}, "measured": measured,
         "hardware": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_average": os.getloadavg()},
         "versions": {"python": platform.python_version(), "ray": ray.__version__, "torch": torch.__version__},
-        "provenance": {key: value for key, value in provenance().items() if key != "code_diff"},
+        "provenance": code_state(),
     }
     RESULT.parent.mkdir(exist_ok=True)
     path = RESULT if rounds > 1 else RESULT.with_stem("rollout-quick")

@@ -38,7 +38,6 @@ from starlette.requests import Request
 from app.assembly.application import deploy
 from app.assembly.ray_environment import ray_environment
 from app.foundation.access import TokenRegistry
-from app.foundation.lineage import provenance
 from app.foundation.state import StateDatabase
 from app.monitoring.profiler import start_profiler
 from app.serving.arrow_bodies import ARROW_STREAM, write_table
@@ -47,6 +46,7 @@ from app.serving.routing import RoutingTable, candidate_name
 from app.settings import Settings, load_settings
 from benchmarks.peers import HERE, peer_python
 from benchmarks.peers.row_model import RowModel
+from benchmarks.record import code_state
 from benchmarks.serving_costs import measure_costs
 from benchmarks.serving_load import Load, measure
 from benchmarks.serving_project import DAY, NUM_CUSTOMERS, PROJECT, START, fill, rows, save_model
@@ -251,7 +251,7 @@ def _report(loads: Loads, others: dict[str, float], costs: dict[str, float], qui
         "versions": {
             "python": platform.python_version(), "ray": ray.__version__, "onnxruntime": version("onnxruntime")
         },
-        "provenance": {key: value for key, value in provenance().items() if key != "code_diff"},
+        "provenance": code_state(),
     }
     RESULTS.mkdir(exist_ok=True)
     subject = "serving-quick" if quick else "serving"

@@ -24,11 +24,11 @@ from rich.table import Table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss, roc_auc_score
 
-from app.foundation.lineage import provenance
 from app.monitoring.verdict import SCORE, judge_window
 from app.profiles import merge_profiles, profile_table, summary
 from app.project import PROJECT
 from app.settings import load_settings
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 OBSERVED = ("pressure", "visib", "temp")  # columns that a station sends or does not
@@ -70,7 +70,7 @@ def main() -> None:
         table.add_row(name, f"{found['threshold']:g}", json.dumps(worst))
     Console().print(table)
     RESULTS.mkdir(exist_ok=True)
-    record = {"subject": "thresholds", "seen": seen, "hardware": {"cpus": os.cpu_count()}, "provenance": provenance()}
+    record = {"subject": "thresholds", "seen": seen, "hardware": {"cpus": os.cpu_count()}, "provenance": code_state()}
     (RESULTS / "thresholds.json").write_text(json.dumps(record, indent=1) + "\n")
     ratio = PROJECT.drift.min_share / max(map(min, pairwise(shares)))
     print(f"thresholds ratio={ratio:.2f} target=1.00 crossed={shares_crossed(shares)}")

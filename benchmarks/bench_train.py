@@ -28,7 +28,6 @@ from rich.table import Table
 from app.assembly.ray_environment import TRAIN_VARIABLES
 from app.features.training_set import TrainingSet
 from app.foundation.lake import Lake
-from app.foundation.lineage import provenance
 from app.models.signature import Signature
 from app.settings import load_settings
 from app.spec import Cases, CsvFiles, FeatureService, Field, Label, Project, Source, Timeline, TorchModel
@@ -37,6 +36,7 @@ from app.training.progress import EpochReport
 from app.training.train import train
 from app.training.training_table import TrainingTable
 from benchmarks.bare_loops import LoopPlan, LoopResult, run_loop
+from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 NUM_FEATURES = 256
@@ -155,7 +155,7 @@ def write(found: list[dict[str, object]], *, quick: bool) -> None:
     name = "train-quick" if quick else "train"
     record = {
         "subject": "train", "batch_size": BATCH, "features": NUM_FEATURES, "workers": 2, "rows": found,
-        "hardware": {"cpus": os.cpu_count()}, "provenance": provenance(),
+        "hardware": {"cpus": os.cpu_count()}, "provenance": code_state(),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -21,8 +23,10 @@ JOBS = ROOT / "jobs"
 EXCLUDED = [".venv", ".peers", ".millrace", "tests/gpu", "benchmarks/results"]
 
 
-def submit_job(verb: str, project_ref: str, address: str, home: str, *, allow_dirty: bool = False) -> int:
-    """Submits `jobs/VERB.py`, follows its log to the end and gives 0 when it succeeded, else 1.
+def submit_job(
+    verb: str, project_ref: str, address: str, home: str, arguments: Sequence[str] = (), *, allow_dirty: bool = False
+) -> int:
+    """Submits `jobs/VERB.py` with `arguments` of its own, follows its log to the end; 0 when it succeeded, else 1.
 
     Raises:
         UnknownNameError: there is no such job.
@@ -35,7 +39,7 @@ def submit_job(verb: str, project_ref: str, address: str, home: str, *, allow_di
     packed.write_text(json.dumps(packed_state()))
     try:
         job_id = client.submit_job(
-            entrypoint=f"python jobs/{verb}.py --project {project_ref}{' --allow-dirty' if allow_dirty else ''}",
+            entrypoint=entrypoint(verb, project_ref, arguments, allow_dirty=allow_dirty),
             runtime_env={"working_dir": ".", "excludes": EXCLUDED, "env_vars": {"MILLRACE_HOME": home}},
         )
     finally:
@@ -43,6 +47,12 @@ def submit_job(verb: str, project_ref: str, address: str, home: str, *, allow_di
     typer.echo(f"job {job_id}")
     asyncio.run(_follow(client, job_id))
     return 0 if client.get_job_status(job_id) == JobStatus.SUCCEEDED else 1
+
+
+def entrypoint(verb: str, project_ref: str, arguments: Sequence[str], *, allow_dirty: bool) -> str:
+    """The command line that a shell of the cluster runs: each argument is quoted for it."""
+    dirty = ["--allow-dirty"] if allow_dirty else []
+    return shlex.join(["python", f"jobs/{verb}.py", "--project", project_ref, *dirty, *arguments])
 
 
 def connect(address: str) -> JobSubmissionClient:

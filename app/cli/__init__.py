@@ -81,16 +81,20 @@ def reproduce(
 @app.command()
 def submit(
     verb: Annotated[str, typer.Argument(help="a job in jobs/, e.g. ingest, train, loop")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="the job's own, as in `submit reproduce 3`")] = None,
     project: ProjectOption = FLIGHTS,
     address: Annotated[str, typer.Option(help="the cluster's dashboard")] = "http://127.0.0.1:8265",
     home: Annotated[str, typer.Option(help="MILLRACE_HOME on the cluster, absolute")] = "",
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="train from uncommitted code too")] = False,
 ) -> None:
-    """Submits jobs/VERB.py as `ray job submit` would, with commit, diff and lock hash packed along."""
+    """Submits jobs/VERB.py as `ray job submit` would, with commit, diff and lock hash packed along.
+
+    Options of the job itself stand behind `--`: `millrace submit backfill -- --view NAME`.
+    """
     from app.assembly.submit import submit_job
 
     home = home or str(load_settings(in_job=False).home)
-    raise typer.Exit(submit_job(verb, project, address, home, allow_dirty=allow_dirty))
+    raise typer.Exit(submit_job(verb, project, address, home, arguments or [], allow_dirty=allow_dirty))
 
 
 def main() -> None:

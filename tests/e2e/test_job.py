@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 
 import pytest
 from ray.job_submission import JobStatus
@@ -11,7 +12,7 @@ from app.assembly.submit import connect
 from app.clock import WallClock
 from app.foundation.state import StateDatabase
 from app.pipeline.run import LoopRunLog
-from tests.e2e.conftest import ROOT, Head
+from tests.e2e.conftest import BINARIES, ROOT, Head
 
 EXCLUDED = [".venv", ".peers", ".millrace", ".git"]
 
@@ -51,6 +52,18 @@ def test_the_whole_loop_as_a_submitted_job(head: Head) -> None:
     assert all(w and w["profiled_rows"] == w["answered_rows"] for w in windows), "every row served was profiled once"
     assessment = run.output("assess")
     assert assessment is not None and assessment["whole"]["gain"]["low"] > 0, "after the drift the loop must pay"
+
+
+@pytest.mark.timeout(300)
+def test_a_submitted_job_trains_a_registered_version_again_to_the_bit(head: Head) -> None:
+    """After the loop above: the version it trained first."""
+    command = [str(BINARIES / "millrace"), "submit", "reproduce", "1", "--project", "tests.projects.tiny:PROJECT"]
+    done = subprocess.run(
+        [*command, "--address", head.dashboard, "--home", str(head.settings.home)], cwd=ROOT,
+        env=head.environment, capture_output=True, text=True, timeout=280, check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-2_000:]
+    assert "equal weights" in done.stdout
 
 
 @pytest.mark.timeout(300)
