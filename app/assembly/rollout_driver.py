@@ -20,7 +20,7 @@ import ray
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import Clock, WallClock
-from app.errors import StateConflictError
+from app.errors import StateConflictError, UnknownNameError
 from app.foundation.lake import Lake
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
@@ -29,7 +29,6 @@ from app.models.registry import ModelRegistry
 from app.predictionlog.reader import join_labels, read_labels, read_mirrored, read_predictions
 from app.predictionlog.shipper import ship_all
 from app.rollout.controller import RolloutController
-from app.rollout.decide import Phase
 from app.rollout.operations import driver_name
 from app.rollout.record import Driver, RolloutState
 from app.serving.routing import RoutingTable
@@ -62,6 +61,7 @@ class RolloutDriver:
         self._routing = RoutingTable(database, self._clock)
         self._registry = ModelRegistry(settings)
         self._boot_id = uuid.uuid4().hex
+        self._aliased: str | None = None  # version that the registry's `champion` was last pointed at from here
         self._controller = RolloutController(
             database, self._routing, project.rollout, clock=self._clock, num_replicas=num_replicas,
             driver=Driver.PLATFORM,
@@ -79,18 +79,27 @@ class RolloutDriver:
             for state in self._controller.record.driven_by(Driver.PLATFORM):
                 if state.model == self._project.name:
                     self._move(state)
+            self._follow_champion()
         except SQLAlchemyError as error:
             logger.warning("state database cannot be reached (%s); rollouts hold", error)
 
     def _move(self, state: RolloutState) -> None:
         now = self._clock.now()
         try:
-            phase = self._controller.tick(state.rollout_id, now, *self._observed(state, now))
+            self._controller.tick(state.rollout_id, now, *self._observed(state, now))
         except StateConflictError as error:
             logger.info("%s", error.message)  # a person changed it meanwhile; the next tick sees that
+
+    def _follow_champion(self) -> None:
+        """Keeps the registry's alias in step with the traffic, whoever moved that."""
+        route = self._routing.find(self._project.name)
+        if route is None or route.champion == self._aliased:
             return
-        if phase is Phase.HEALTHY:
-            self._registry.set_alias(state.model, "champion", state.candidate)
+        try:
+            self._registry.set_alias(self._project.name, "champion", route.champion)
+        except UnknownNameError as error:
+            logger.warning("%s It answers all the same.", error.message)
+        self._aliased = route.champion
 
     def _observed(self, state: RolloutState, now: datetime) -> tuple[pa.Table, pa.Table]:
         """What was answered and what was mirrored since the rollout began, with the truth known now."""

@@ -15,7 +15,6 @@ from app.foundation.access import headers_for_a_while
 from app.foundation.access.scopes import ROLLOUT
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
-from app.models.registry import ModelRegistry
 from app.rollout.operations import RolloutOperations, RolloutView
 from app.serving.address import model_url
 from app.serving.live_check import wait_live
@@ -33,7 +32,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="kept with the
 def start(version: str, project: ProjectOption = FLIGHTS, as_json: JsonOption = False) -> None:
     """Begins to roll a registered version out by the project's policy."""
     settings = load_settings()
-    ModelRegistry(settings).folder(load_project(project).name, version)  # refuses a version that nobody registered
+    _require_registered(settings, load_project(project), version)
     _show(_operations(project, settings).start(version), as_json)
 
 
@@ -92,7 +91,7 @@ def rollback(
     settings = load_settings()
     operations = _operations(project, settings)
     if version:
-        ModelRegistry(settings).folder(load_project(project).name, version)
+        _require_registered(settings, load_project(project), version)
     _finish(operations, settings, operations.rollback(version or None, reason), load_project(project), as_json)
 
 
@@ -123,7 +122,7 @@ def _operations(project_ref: str, settings: Settings) -> RolloutOperations:
 def _finish(
     operations: RolloutOperations, settings: Settings, asked: RolloutView, project: Project, as_json: bool
 ) -> None:
-    """Waits for the end, then for live answers, and keeps the registry's alias in step with the traffic."""
+    """Waits for the end, then for live answers. The registry's alias is the driver's to move, where one lives."""
     view = operations.drive(asked.state.rollout_id, FOLLOW_TIMEOUT_S)
     database = StateDatabase.open(settings.state_url)
     with headers_for_a_while(settings, database, (ROLLOUT,), "millrace rollout") as headers:
@@ -131,12 +130,26 @@ def _finish(
             model_url(settings, project.serving), version=view.route.champion, epoch=view.route.epoch,
             replicas=[a.replica_id for a in view.champions], timeout_s=FOLLOW_TIMEOUT_S, headers=headers,
         )
-    ModelRegistry(settings).set_alias(view.state.model, "champion", view.route.champion)
+    if not view.driver_alive:
+        from app.models.registry import ModelRegistry
+
+        ModelRegistry(settings).set_alias(view.state.model, "champion", view.route.champion)
     _show(view, as_json)
     if not as_json:
         console.print(
             f"{len(live.epochs)} replicas answer with version {view.route.champion} at epoch {view.route.epoch}"
         )
+
+
+def _require_registered(settings: Settings, project: Project, version: str) -> None:
+    """Refuses a version that nobody registered.
+
+    One whose files are on this host needs no look: what the registry's library takes to import, a way back would wait.
+    """
+    if not (settings.artefacts / project.name / version).exists():
+        from app.models.registry import ModelRegistry
+
+        ModelRegistry(settings).folder(project.name, version)
 
 
 def _show(view: RolloutView, as_json: bool) -> None:

@@ -205,8 +205,19 @@ class ModelRegistry:
         return target
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Points `champion` or `challenger` at a version."""
-        self._connected().set_registered_model_alias(name, alias, version)
+        """Points `champion` or `challenger` at a version.
+
+        Raises:
+            UnknownNameError: no such version.
+        """
+        try:
+            self._connected().set_registered_model_alias(name, alias, version)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise UnknownNameError(
+                f"the registry has no version {version!r} of model {name!r}.", model=name, version=version
+            ) from error
 
     def alias(self, name: str, alias: str) -> str | None:
         """The version an alias points at."""
