@@ -7,11 +7,9 @@ with the routing table first. A controller that died between intent and act is m
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import pandas as pd
 import polars as pl
-import pyarrow as pa
 
 from app.clock import Clock, WallClock
 from app.errors import RolloutError
@@ -25,7 +23,11 @@ from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, Rollout
 from app.serving.routing import Route, RoutingTable, candidate_name
 from app.spec.policies import Analysis, Experiment, Mirror, Pause, RolloutPolicy, SetWeight
 
-Rows: TypeAlias = pa.Table | pd.DataFrame | pl.DataFrame
+if TYPE_CHECKING:  # a command that goes back must not wait for what it does not use
+    import pandas as pd
+    import pyarrow as pa
+
+Rows: TypeAlias = "pa.Table | pd.DataFrame | pl.DataFrame"
 Found: TypeAlias = tuple[Observation, str]
 
 ROLLBACK = RolloutPolicy(strategy="rollback", steps=(), progress_deadline=timedelta(minutes=2))
@@ -280,6 +282,4 @@ def _already_champion(model: str, version: str) -> RolloutError:
 def _frame(rows: Rows) -> pl.DataFrame:
     if isinstance(rows, pl.DataFrame):
         return rows
-    frame = pl.from_pandas(rows) if isinstance(rows, pd.DataFrame) else pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(rows)

@@ -28,6 +28,8 @@ LoadedT = TypeVar("LoadedT")
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
+POLL_IN_CHANGE_S = 0.1  # a rollout writes several epochs, and each waits for all replicas
+IN_CHANGE_S = 10.0
 HEARTBEAT_S = 2.0
 RETRY_LOAD_S = 5.0
 PATIENCE_S = 10.0  # a replica that has a route goes on without a version that takes longer, until it is there
@@ -88,6 +90,8 @@ class RouteFollower(Generic[LoadedT]):
         self._failed_at: dict[str, float] = {}
         self._state: Followed[LoadedT] | None = None
         self._acknowledged_at = 0.0
+        self._seen_epoch = -1
+        self._changed_at = float("-inf")
         self._stopped = threading.Event()
 
     @property
@@ -120,6 +124,8 @@ class RouteFollower(Generic[LoadedT]):
         """Looks once: adopts a new epoch, retries versions that failed, keeps the acknowledgement fresh."""
         route, stale = self._read()
         before = self._state
+        if route.epoch != self._seen_epoch:
+            self._seen_epoch, self._changed_at = route.epoch, time.monotonic()
         if before is None or before.route.epoch != route.epoch or before.stale != stale or before.failed:
             self._adopt(route, stale)
         if self._state is not None and not stale:
@@ -210,8 +216,11 @@ class RouteFollower(Generic[LoadedT]):
     def _failures(self) -> str:
         return ", ".join(self._failed_at) or "see the replica's log"
 
+    def _pause_s(self) -> float:
+        return POLL_IN_CHANGE_S if time.monotonic() - self._changed_at < IN_CHANGE_S else POLL_S
+
     def _follow(self) -> None:
-        while not self._stopped.wait(POLL_S):
+        while not self._stopped.wait(self._pause_s()):
             try:
                 self.poll()
             except UnknownNameError as error:
