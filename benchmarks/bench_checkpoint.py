@@ -33,6 +33,7 @@ from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 768  # some 10 million parameters: 40 MB of weights, 80 MB of Adam's state
+LARGE_WIDTH = 2_400  # ten times as many, for memory: below, ZeRO's own buffers outweigh what it shares out
 DEPTH = 4
 TARGET = 1.0
 
@@ -41,9 +42,15 @@ def main() -> None:
     """Measures, prints the tables, writes JSON and plot, ends with the ratio line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--memory-only", action="store_true", help="write the memory into the last whole result")
     options = parser.parse_args()
+    widths = [WIDTH] if options.quick else [WIDTH, LARGE_WIDTH]
     stages = [1, 3] if options.quick else [0, 1, 2, 3]
-    memory = {stage: memory_bytes(stage) for stage in stages}
+    memory = {width: {stage: memory_bytes(stage, width) for stage in stages} for width in widths}
+    if options.memory_only:
+        path = RESULTS / "checkpoint.json"
+        show(memory, {})
+        return write(memory, json.loads(path.read_text())["runs"], quick=False)
     runs = checkpointed_runs(quick=options.quick)
     show(memory, runs)
     write(memory, runs, quick=options.quick)
@@ -63,9 +70,9 @@ def network(**changed: Any) -> TorchModel:
     return replace(model, **changed)
 
 
-def memory_bytes(stage: int) -> int:
+def memory_bytes(stage: int, width: int) -> int:
     """What each of two workers grows by with the module, its gradients and its share of the optimizer."""
-    model = network(zero_stage=stage)
+    model = network(zero_stage=stage, hyperparameters={"width": width, "depth": DEPTH, "dropout": 0.0})
     config = deepspeed_config(model, 2)
     plan = LoopPlan(
         model.factory, Signature(NUM_FEATURES, (), "binary"), dict(model.hyperparameters), 32, 2, 0.5,
@@ -117,10 +124,11 @@ def stalls(model: TorchModel, settings: Settings, run_id: str) -> dict[str, floa
     return {"whole_s": time.perf_counter() - started_s, "stall_s": stall_s}
 
 
-def show(memory: dict[int, int], runs: dict[str, dict[str, float]]) -> None:
-    table = Table("ZeRO stage", "memory per worker")
-    for stage, size in memory.items():
-        table.add_row(str(stage), f"{size / 1e6:,.0f} MB")
+def show(memory: dict[int, dict[int, int]], runs: dict[str, dict[str, float]]) -> None:
+    table = Table("width", "ZeRO stage", "memory per worker")
+    for width, sizes in memory.items():
+        for stage, size in sizes.items():
+            table.add_row(str(width), str(stage), f"{size / 1e6:,.0f} MB")
     Console().print(table)
     table = Table("checkpoints each 5 steps", "stall of one", "whole run")
     for name, run in runs.items():
@@ -128,20 +136,21 @@ def show(memory: dict[int, int], runs: dict[str, dict[str, float]]) -> None:
     Console().print(table)
 
 
-def write(memory: dict[int, int], runs: dict[str, dict[str, float]], *, quick: bool) -> None:
+def write(memory: dict[int, dict[int, int]], runs: dict[str, dict[str, float]], *, quick: bool) -> None:
     RESULTS.mkdir(exist_ok=True)
     name = "checkpoint-quick" if quick else "checkpoint"
     record = {
         "subject": "checkpoint", "width": WIDTH, "depth": DEPTH, "workers": 2,
-        "memory_bytes": {str(stage): size for stage, size in memory.items()}, "runs": runs,
+        "memory_bytes": {str(width): {str(s): size for s, size in sizes.items()} for width, sizes in memory.items()},
+        "runs": runs,
         "hardware": {"cpus": os.cpu_count(), "load_average": os.getloadavg()},
         "provenance": code_state(),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    figure = Figure(figsize=(5, 3), layout="constrained")
-    axes = figure.add_subplot()
-    axes.bar([str(stage) for stage in memory], [size / 1e6 for size in memory.values()])
-    axes.set(xlabel="ZeRO stage", ylabel="MB per worker of two")
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for axes, (width, sizes) in zip(figure.subplots(1, len(memory), squeeze=False)[0], memory.items(), strict=True):
+        axes.bar([str(stage) for stage in sizes], [size / 1e6 for size in sizes.values()])
+        axes.set(title=f"width {width}", xlabel="ZeRO stage", ylabel="MB per worker of two")
     figure.savefig(RESULTS / f"{name}.svg")
 
 
