@@ -43,7 +43,7 @@ from app.models.registry import LoggedRun, ModelRegistry
 from app.models.transform import Transform
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
-from app.serving.haproxy import stop_leftover
+from app.serving.leftover import stop_leftover
 from app.serving.live_check import wait_live
 from app.settings import Settings, load_settings
 from benchmarks.record import code_state

@@ -41,7 +41,7 @@ from app.foundation.access import TokenRegistry
 from app.foundation.state import StateDatabase
 from app.monitoring.profiler import start_profiler
 from app.serving.arrow_bodies import ARROW_STREAM, write_table
-from app.serving.haproxy import stop_leftover
+from app.serving.leftover import stop_leftover
 from app.serving.routing import RoutingTable, candidate_name
 from app.settings import Settings, load_settings
 from benchmarks.peers import HERE, peer_python

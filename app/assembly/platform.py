@@ -22,7 +22,7 @@ from app.assembly.ray_environment import head_environment
 from app.errors import MillraceError, SettingsError
 from app.foundation.projects import load_project
 from app.models.registry import ModelRegistry
-from app.serving.haproxy import stop_leftover
+from app.serving.leftover import stop_leftover
 from app.settings import Settings
 
 RAY = Path(sys.executable).parent / "ray"

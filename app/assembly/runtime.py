@@ -14,7 +14,7 @@ from ray._private import ray_logging
 
 from app.assembly.hosts import live_hosts, refuse_embedded_stores
 from app.assembly.ray_environment import ray_environment
-from app.serving.haproxy import stop_leftover, wait_until_gone
+from app.serving.leftover import stop_leftover, wait_until_gone
 from app.settings import Settings
 
 LOCAL_NUM_CPUS = 8  # logical: many small workers share few cores on a laptop

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +20,12 @@ from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
 from app.rollout.operations import driver_name
 from app.serving.haproxy import configuration_folder
 from app.settings import load_settings
-from tests.cluster.steady_load import Sent
+from tests.cluster.steady_load import BROKEN, Sent
 
 HAPROXY = "haproxy"
 KINDS = ("replica", "candidate", "driver", "serve controller", HAPROXY)
 TITLES = {
+    "proxy manager": "ray::HAProxyManager",
     "replica": "ray::ServeReplica:millrace-shop:ingress",
     "candidate": "ray::ServeReplica:millrace-shop:candidate",
     "serve controller": "ray::ServeController",
@@ -31,11 +34,12 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Kill:
-    """One process that was killed; `at` in seconds since 1970."""
+    """One process that was killed; when, in seconds since 1970, and when it was gone."""
 
     kind: str
     pid: int
     at: float
+    gone_at: float
 
 
 def processes_of(kind: str) -> Iterator[int]:
@@ -48,13 +52,36 @@ def processes_of(kind: str) -> Iterator[int]:
         except (ValueError, ray.exceptions.RayError):  # it was killed a moment ago
             return
     elif kind == HAPROXY:
-        folder = f"{configuration_folder(load_settings(in_job=False))}{os.sep}"
-        yield from _running(psutil.process_iter(), lambda words: any(
-            word.startswith(folder) and word.endswith("haproxy.cfg") for word in words
-        ))
+        yield from (pid for pid in haproxies() if accepts(pid))
     else:
         own = psutil.Process().children(recursive=True)
         yield from _running(own, lambda words: bool(words) and words[0].startswith(TITLES[kind]))
+
+
+def haproxies() -> Iterator[int]:
+    """Those of this home: Ray's own, the stand-in, and those that only finish what they were asked."""
+    folder = f"{configuration_folder(load_settings(in_job=False))}{os.sep}"
+    yield from _running(psutil.process_iter(), lambda words: any(
+        word.startswith(folder) and word.endswith("haproxy.cfg") for word in words
+    ))
+
+
+def accepts(pid: int) -> bool:
+    """Whether it takes new connections of the host's port."""
+    try:
+        return any(c.status == psutil.CONN_LISTEN for c in psutil.Process(pid).net_connections("tcp"))
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def kill(kind: str, pid: int) -> Kill:
+    """Kills it and waits until it is gone, so that nothing that begins later can have met it."""
+    descriptor = os.pidfd_open(pid)
+    at = time.time()
+    os.kill(pid, signal.SIGKILL)
+    select.select([descriptor], [], [])
+    os.close(descriptor)
+    return Kill(kind, pid, at, time.time())
 
 
 def _running(processes: Iterable[psutil.Process], fits: Callable[[list[str]], bool]) -> Iterator[int]:
@@ -93,23 +120,20 @@ class Killer:
             kind = self._first.pop(0) if self._first else self._random.choice(self._kinds)
             found = list(processes_of(kind))
             if found:
-                pid = self._random.choice(found)
-                os.kill(pid, signal.SIGKILL)
-                self.kills.append(Kill(kind, pid, time.time()))
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    self.kills.append(kill(kind, self._random.choice(found)))
+
+
+NO_KILL = Kill("none", 0, 0.0, 0.0)
 
 
 def last_kill_before(failed: Sent, kills: Sequence[Kill]) -> str:
     """Kind of the last process killed before a request failed."""
-    return max((k for k in kills if k.at <= failed.ended_at), key=lambda k: k.at, default=Kill("none", 0, 0.0)).kind
+    return max((k for k in kills if k.at <= failed.ended_at), key=lambda k: k.at, default=NO_KILL).kind
 
 
 def broke_with_the_proxy(sent: Sequence[Sent], kills: Sequence[Kill]) -> set[str]:
-    """Ids of requests that failed because the only proxy of the host was gone.
-
-    They were under way when it was killed, or were sent before the first request that was answered again.
-    """
-    found = set()
-    for kill in (k for k in kills if k.kind == HAPROXY):
-        back = min((s.at for s in sent if s.failure is None and s.at > kill.at), default=float("inf"))
-        found |= {s.request_id for s in sent if s.failure and s.ended_at >= kill.at and s.at < back}
-    return found
+    """Ids of requests that failed on a connection that was open when the host's only proxy was killed."""
+    at = [k for k in kills if k.kind == HAPROXY]
+    failed = [s for s in sent if s.failure and s.failure.startswith(BROKEN) and s.connected_at is not None]
+    return {s.request_id for s in failed if any(s.connected_at <= k.gone_at and s.ended_at >= k.at for k in at)}

@@ -25,12 +25,19 @@ from urllib.parse import urlsplit
 TIMEOUT_S = 20.0
 BETWEEN_PACKETS_S = 0.001
 PATH = "/v1/predict"
+BROKEN, REFUSED = "connection broken", "connection refused"
 LOOKED_UP_EACH = 10  # one of so many requests is by entity, the others bring their features
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One request. `at`: seconds since 1970 when it was sent; `failure`: why it has no answer of 200."""
+    """One request. Times in seconds since 1970.
+
+    Attributes:
+        at: when it was sent.
+        failure: why it has no answer of 200.
+        connected_at: when the connection that carried it was opened; `None`: none could be.
+    """
 
     request_id: str
     at: float
@@ -40,6 +47,7 @@ class Sent:
     epoch: int | None = None
     variant: str | None = None
     answered_by: str | None = None
+    connected_at: float | None = None
 
     @property
     def ended_at(self) -> float:
@@ -54,9 +62,11 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self.transport: Any = None
+        self.opened_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.opened_at = time.time()
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def ask(self, head: bytes, body: bytes) -> tuple[int, bytes]:
@@ -111,9 +121,11 @@ class _Client:
         body = json.dumps({"request_id": request_id, **rows}).encode()
         failure: str | None = None
         said: Mapping[str, Any] = {}
+        connection: _Connection | None = None
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status, answer = await self._ask(body)
+                connection = await self._connection()
+                status, answer = await self._ask(connection, body)
             if status == 200:
                 said = json.loads(answer)
             else:
@@ -121,25 +133,27 @@ class _Client:
         except TimeoutError:
             failure = f"no answer within {TIMEOUT_S:g} s"
         except ConnectionRefusedError:
-            failure = "connection refused"
+            failure = REFUSED
         except OSError as error:
-            failure = f"connection broken: {error}"
+            failure = f"{BROKEN}: {error}"
         first = said["predictions"][0] if said else {}
         sent = Sent(
             request_id, at, time.time() - at, failure, first.get("version"), said.get("epoch"), first.get("variant"),
-            first.get("answered_by"),
+            first.get("answered_by"), connection.opened_at if connection else None,
         )
         self._out.write(json.dumps(asdict(sent)) + "\n")
 
-    async def _ask(self, body: bytes) -> tuple[int, bytes]:
-        head = f"{self._head}{len(body)}\r\n\r\n".encode()
+    async def _connection(self) -> _Connection:
+        """An idle connection or a new one."""
         if self._idle:
-            connection = self._idle.pop()
-        else:
-            loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(lambda: _Connection(self._idle), self._host, self._port)
+            return self._idle.pop()
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: _Connection(self._idle), self._host, self._port)
+        return connection
+
+    async def _ask(self, connection: _Connection, body: bytes) -> tuple[int, bytes]:
         try:
-            return await connection.ask(head, body)
+            return await connection.ask(f"{self._head}{len(body)}\r\n\r\n".encode(), body)
         except BaseException:
             connection.transport.abort()
             raise

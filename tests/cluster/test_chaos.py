@@ -33,7 +33,7 @@ from app.predictionlog.tables import table_name
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
 from app.serving.live_check import wait_live
-from tests.cluster.chaos import Kill, Killer, broke_with_the_proxy, last_kill_before
+from tests.cluster.chaos import HAPROXY, Kill, Killer, broke_with_the_proxy, last_kill_before
 from tests.cluster.serving_app import App, running_app, save_network
 from tests.cluster.serving_project import CHAOS
 from tests.cluster.steady_load import Sent, SteadyLoad
@@ -188,7 +188,7 @@ def report(outcome: Outcome, per_s: float, duration_s: float) -> dict[str, Any]:
 
 
 def test_a_rollout_survives_kills_under_load(app: App, tmp_path: Path) -> None:
-    first = ("replica", "driver", "candidate", "replica")
+    first = ("replica", "driver", HAPROXY, "candidate", "replica")
     outcome = cause_chaos(app, tmp_path, 28, 150, ("bad",), Killer(KILL_EACH_S, first))
     assert len(outcome.kills) >= 4
     check(app, outcome)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import httpx
+import psutil
 import pytest
 
 from app.foundation.lake import Lake
@@ -18,6 +19,7 @@ from app.rollout.controller import RolloutController
 from app.rollout.decide import Phase
 from app.serving.haproxy import configuration_folder
 from app.settings import load_settings
+from tests.cluster.chaos import haproxies
 from tests.cluster.serving_app import NUM_REPLICAS, App, orders, running_app
 from tests.cluster.serving_project import PROJECT, START
 
@@ -160,5 +162,5 @@ def test_haproxy_buffers_bodies_and_keeps_to_loopback(app: App) -> None:
     text = max(found, key=lambda path: path.stat().st_mtime).read_text()
     assert "option http-buffer-request" in text
     assert "retry-on conn-failure empty-response response-timeout" in text
-    binds = [line.split()[1] for line in text.splitlines() if line.split()[:1] == ["bind"]]
-    assert all(bind.startswith("127.0.0.1:") for bind in binds)
+    own = [c for pid in haproxies() for c in psutil.Process(pid).net_connections("tcp") if c.status == "LISTEN"]
+    assert {(c.laddr.ip, c.laddr.port) for c in own} == {("127.0.0.1", app.settings.http_port)}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.assembly.ray_environment import head_environment
-from app.serving.haproxy import stop_leftover
+from app.serving.leftover import stop_leftover
 from app.settings import Settings, load_settings
 
 BINARIES = Path(sys.executable).parent

@@ -1,8 +1,7 @@
-"""Settings of HAProxy, the wrapper's changes, and that only our own leftovers are stopped."""
+"""Settings of HAProxy, and that only our own leftovers are stopped."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,11 @@ import psutil
 import pytest
 
 from app.errors import SettingsError
-from app.serving.haproxy import WRAPPER, configuration_folder, serve_environment, stop_leftover, verify_in_force
+from app.serving import leftover
+from app.serving.haproxy import WRAPPER, configuration_folder, serve_environment, verify_in_force
+from app.serving.haproxy_start import HOLDER
+from app.serving.leftover import stop_leftover
 from app.settings import Settings
-
-TEMPLATE = """defaults
-    option abortonclose
-frontend prometheus
-    bind :9101
-frontend http_frontend
-    bind 127.0.0.1:8000
-listen stats
-  bind *:8404
-"""
 
 
 def test_environment(settings: Settings) -> None:
@@ -32,21 +24,6 @@ def test_environment(settings: Settings) -> None:
     assert variables["RAY_worker_niceness"] == "0"
     assert Path(variables["MILLRACE_HAPROXY_BINARY"]).exists()
     assert variables["RAY_SERVE_HAPROXY_BINARY_PATH"] == str(WRAPPER)
-
-
-def test_wrapper_completes_the_configuration_once(tmp_path: Path) -> None:
-    configuration = tmp_path / "haproxy.cfg"
-    configuration.write_text(TEMPLATE)
-    for _ in range(2):
-        subprocess.run(
-            [str(WRAPPER), "-db", "-f", str(configuration)],
-            env={**os.environ, "MILLRACE_HAPROXY_BINARY": "true"}, check=True,
-        )
-    text = configuration.read_text()
-    assert text.count("option http-buffer-request") == 1
-    assert "bind 127.0.0.1:9101" in text
-    assert "bind 127.0.0.1:8404" in text
-    assert "bind 127.0.0.1:8000" in text
 
 
 def test_leftover_is_stopped_and_others_are_not(settings: Settings) -> None:
@@ -60,6 +37,24 @@ def test_leftover_is_stopped_and_others_are_not(settings: Settings) -> None:
         other.kill()
         other.wait()
         ours.wait()
+
+
+def test_a_holder_is_left_to_its_ray_while_that_lives(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftover, "STOP_TIMEOUT_S", 0.5)
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    node = str(configuration_folder(settings) / "node")
+    ray = subprocess.Popen(sleeper)
+    holder = subprocess.Popen([*sleeper, HOLDER, node, str(ray.pid)])
+    stand_in = subprocess.Popen([*sleeper, "-f", f"{node}/stand-in/haproxy.cfg"])
+    try:
+        assert stop_leftover(settings) == []
+        ray.kill()
+        ray.wait()
+        assert stop_leftover(settings) == [holder.pid, stand_in.pid], "one that hangs, and what it left behind"
+    finally:
+        for process in (ray, holder, stand_in):
+            process.kill()
+            process.wait()
 
 
 def test_not_in_force() -> None:
