@@ -133,8 +133,12 @@ def sweep(
 
 @rows.command()
 def maintain(project: ProjectOption = FLIGHTS) -> None:
-    """Forgets snapshots that nothing refers to any more, of all tables of the store; no row is lost."""
-    console.print(f"{FeatureStore.open(project).forget_snapshots()} snapshots forgotten")
+    """Puts small files of the store's tables together and forgets snapshots nothing refers to; no row is lost."""
+    store = FeatureStore.open(project)
+    for result in store.compact():
+        files = f"{result.files_before} files before, {result.files_after} after"
+        console.print(f"{result.table}: {files}; {result.rows:,} rows rewritten", markup=False)
+    console.print(f"{store.forget_snapshots()} snapshots forgotten")
 
 
 @rows.command()

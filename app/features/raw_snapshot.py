@@ -15,7 +15,7 @@ from app.features.coverage import Covered, Stretch, cut
 from app.features.raw_tables import CREATED, raw_table
 from app.features.sources import available_column, original_errors, raw_schema
 from app.foundation.lake import Lake
-from app.foundation.lake.staging import Commit
+from app.foundation.lake.staging import Commit, newest_with_rows
 from app.spec.features import Source
 
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
@@ -43,8 +43,8 @@ class RawSnapshot:
 
     @property
     def newest(self) -> int:
-        """Sequence number of the snapshot."""
-        return self.commits[-1].sequence_number
+        """Sequence number of the newest commit that brought rows."""
+        return newest_with_rows(self.commits)
 
     def row_filter(self, stretch: Stretch) -> str:
         """The rows of a stretch; where it was computed before, only those of raw commits since."""
@@ -64,9 +64,10 @@ class RawSnapshot:
         """
         if seen is None:
             return None
-        later = [c.properties.get(CREATED) for c in self.commits if c.sequence_number > seen]
-        known = [moment for moment in later if moment is not None]
-        return known if len(known) == self.newest - seen else None  # a commit between is no longer known
+        later = [c for c in self.commits if c.sequence_number > seen]
+        brought = [c.properties[CREATED] for c in later if CREATED in c.properties]
+        num_known = len(brought) + sum(c.compacts for c in later)
+        return brought if num_known == self.commits[-1].sequence_number - seen else None  # else one is forgotten
 
     @property
     def landed(self) -> dict[datetime, int]:
@@ -82,7 +83,8 @@ class RawSnapshot:
         A table that was written in one commit has none, and is not read. Memory: 16 bytes a row.
         """
         total = self.commits[-1].properties.get("total-records")
-        if any(c.properties.get("added-records") == total for c in self.commits if total is not None):
+        with_rows = [c for c in self.commits if total is not None and not c.compacts]
+        if any(c.properties.get("added-records") == total for c in with_rows):
             return pl.DataFrame(schema={"key": pl.UInt64, CREATED: pl.Int64})
         rows = self._mapped(lake, ["row_key", CREATED], None, _hashed_versions)
         return pl.DataFrame(rows).unique().filter(pl.col("key").is_duplicated())

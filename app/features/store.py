@@ -29,7 +29,7 @@ from app.features.raw_tables import IngestResult
 from app.features.retention import Maintenance
 from app.features.statistics import ViewStatistics, view_statistics
 from app.features.view_tables import view_table
-from app.foundation.lake import Lake
+from app.foundation.lake import CompactionResult, Lake
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
@@ -164,6 +164,16 @@ class FeatureStore(FeatureReads):
         """
         self._access.require("materialize", f"project {self.project.name!r}")
         return [self.lake.sweep_orphans(table, older_than) for table in self.lake.tables(self.project.name)]
+
+    def compact(self) -> list[CompactionResult]:
+        """Rewrites small files of the project's tables into larger ones; rows and earlier snapshots stay as they are.
+
+        Raises:
+            AccessDeniedError: the principal may not materialise everything.
+            StateConflictError: others kept committing first.
+        """
+        self._access.require("materialize", f"project {self.project.name!r}")
+        return [self.lake.compact(table) for table in self.lake.tables(self.project.name)]
 
     def forget_snapshots(self) -> int:
         """Forgets snapshots that nothing refers to any more, of all tables of the store, and gives their number.

@@ -1,8 +1,8 @@
 """Append-only Iceberg tables with snapshots.
 
-History is never rewritten: a filtered overwrite takes several snapshots and an empty one does nothing, and an
-upsert lets duplicate and null keys through. So the only write is `append`, and readers resolve
-what is newest by `created_timestamp`.
+Rows are never changed: a filtered overwrite takes several snapshots and an empty one does nothing, and an
+upsert lets duplicate and null keys through. So rows are only ever appended, and readers resolve
+what is newest by `created_timestamp`. `compact` puts the same rows into fewer files.
 
 Traps, and what is done about them:
     An append of no rows makes no snapshot, so its properties are recorded nowhere: `append` gives `None`.
@@ -42,6 +42,7 @@ from app.errors import StateConflictError, UnknownNameError
 from app.foundation.lake.bucket_scan import BucketScan, scan_of
 from app.foundation.lake.buckets import Buckets
 from app.foundation.lake.clustered_write import commit, write_dataset, write_table
+from app.foundation.lake.compaction import COMPACTION, CompactionPolicy, CompactionResult, compact
 from app.foundation.lake.expiry import Needed, Retention, expire_snapshots
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult, sweep_orphans
 from app.foundation.lake.snapshots import CATALOG_NAME, TableSnapshots, existing_snapshot
@@ -219,6 +220,15 @@ class Lake(TableSnapshots):
     ) -> int:
         """Forgets old snapshots that are not tagged and not `needed`, and gives their number. No row is lost."""
         return expire_snapshots(partial(self._load, identifier), retention, needed, now)
+
+    def compact(self, identifier: str, policy: CompactionPolicy = COMPACTION) -> CompactionResult:
+        """Rewrites small data files into larger ones in one commit. No row is lost, no earlier snapshot changes.
+
+        Raises:
+            FeatureStoreError: the table has deleted rows, or a file does not hold the rows it should.
+            StateConflictError: others kept committing first.
+        """
+        return compact(partial(self._load, identifier), identifier, policy)
 
     def tables(self, namespace: str) -> list[str]:
         """Identifiers of the tables of a namespace, none when it is not there."""

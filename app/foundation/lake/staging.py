@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 60  # a writer of another range loses to every other one at most once each round
 MAX_WAIT_S = 1.0
 ONE_ATTEMPT = {"commit.retry.num-retries": "0"}  # ours look at the table between attempts, pyiceberg's do not
+COMPACTED = "millrace.compacted"  # property of a compaction's commit: the newest commit with rows that it knew
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Commit:
     snapshot_id: int
     sequence_number: int
     properties: dict[str, str]
+
+    @property
+    def compacts(self) -> bool:
+        """Whether it only put rows of earlier commits into other files."""
+        return COMPACTED in self.properties
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ def commits(table: Table) -> list[Commit]:
         for s in table.snapshots()
     ]
     return sorted(found, key=lambda commit: commit.sequence_number)
+
+
+def newest_with_rows(found: Sequence[Commit]) -> int:
+    """Sequence number of the newest commit that is no compaction, 0 without one; also where it was forgotten since."""
+    return max((int(c.properties[COMPACTED]) if c.compacts else c.sequence_number for c in found), default=0)
 
 
 def stage_rows(table: Table, identifier: str, rows: pa.Table) -> StagedRows:

@@ -150,3 +150,11 @@ def test_the_principal_of_the_settings_is_asked_about(filled: Run, monkeypatch: 
     assert isinstance(denied.exception, AccessDeniedError)
     monkeypatch.setenv("MILLRACE_PRINCIPAL", "ann")
     assert filled("get-online", '{"sku": 1}', "--feature", "price:price", project="shop_later:GUARDED").exit_code == 0
+
+
+def test_maintenance_says_how_many_files_there_were_and_are(filled: Run, tmp_path: Path) -> None:
+    for _ in range(3):
+        filled("push", "price", str(tmp_path / "prices.parquet"))
+    said = filled("maintain").output
+    assert "shop.raw_prices: 4 files before, 1 after; 192 rows rewritten" in said, said
+    assert "shop.raw_prices: 1 files before, 1 after; 0 rows rewritten" in filled("maintain").output

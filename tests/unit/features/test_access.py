@@ -36,6 +36,7 @@ CALLS: dict[str, tuple[AccessAction, Callable[[FeatureStore], Any]]] = {
     "load_online": ("materialize", lambda s: s.load_online(LATER, ["price"])),
     "ingest": ("materialize", lambda s: s.ingest()),
     "sweep": ("materialize", lambda s: s.sweep()),
+    "compact": ("materialize", lambda s: s.compact()),
     "get_historical_features": ("read", lambda s: s.get_historical_features(ASKED, ["price:price"])),
     "get_online_features": ("read", lambda s: s.get_online_features(["price:price"], [{"sku": 1}])),
     "statistics": ("read", lambda s: s.statistics("price")),

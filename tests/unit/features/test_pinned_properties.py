@@ -12,6 +12,7 @@ import pytest
 
 from app.features.backfill import BEGINNING
 from app.features.store import FeatureStore
+from app.foundation.lake import CompactionPolicy
 from app.settings import Settings
 from app.spec import Aggregation, FeatureView, Field
 from tests.unit.features import shop
@@ -54,6 +55,12 @@ def spine(random: np.random.Generator) -> pd.DataFrame:
     )
 
 
+def compacted(store: FeatureStore) -> int:
+    """Puts all small files together, of raw tables too; gives how many there were."""
+    policy = CompactionPolicy(at_least=2)
+    return sum(store.lake.compact(table, policy).rewritten for table in store.lake.tables(PROJECT.name))
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_was_pinned_or_is_asked_as_of_then_never_changes(settings: Settings, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -71,6 +78,8 @@ def test_what_was_pinned_or_is_asked_as_of_then_never_changes(settings: Settings
         if round_number == 1:
             store.push_source("sales", late_sales(random, 7), to="offline")
         store.materialize(BEGINNING, UNTIL)
+        before = store.get_historical_features(asked, FEATURES, full_feature_names=True).table
+        assert compacted(store) > 0
         newest = store.get_historical_features(asked, FEATURES, full_feature_names=True).table
         for then, first in made:
             pinned = store.get_historical_features(asked, FEATURES, full_feature_names=True, pinned=first.manifest)
@@ -78,3 +87,5 @@ def test_what_was_pinned_or_is_asked_as_of_then_never_changes(settings: Settings
             as_of = store.get_historical_features(asked, FEATURES, full_feature_names=True, as_of=then).table
             assert as_of.equals(first.table)
             assert not newest.equals(first.table)
+        assert newest.equals(before), "a compaction changes no value"
+        assert not any(r.rows or r.quarantined for r in store.materialize(BEGINNING, UNTIL)), "nor what is missing"
