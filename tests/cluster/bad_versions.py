@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
-from app.models.artefact import ONNX, Inputs, seal
+from app.models.artefact import ONNX, SKOPS, Inputs, seal
 from app.models.export import save_estimator, save_torch
 from app.models.transform import Transform
 from app.settings import Settings
@@ -133,6 +134,14 @@ def save_nan(settings: Settings, version: str) -> None:
     save_estimator(settings.artefacts / "shop" / version, estimator, "binary", INPUTS, {}, {})
 
 
+def save_hanging(settings: Settings, version: str) -> None:
+    """Never ends to load: one of its files is a pipe that nobody writes to."""
+    save_version(settings, version)
+    weights = settings.artefacts / "shop" / version / SKOPS
+    weights.unlink()
+    os.mkfifo(weights)
+
+
 SAVE: dict[str, Callable[[Settings, str], None]] = {
-    "slow": save_slow, "throwing": save_throwing, "nan": save_nan, "greedy": save_greedy,
+    "slow": save_slow, "throwing": save_throwing, "nan": save_nan, "greedy": save_greedy, "hanging": save_hanging,
 }

@@ -1,5 +1,5 @@
-"""Candidates that are slow, throw, say NaN or eat memory until they are killed: the rollout is aborted by its analysis,
-and every request is answered."""
+"""Candidates that are slow, throw, say NaN, eat memory until they are killed or hang in load: the rollout is aborted by
+its analysis, the last one because it is not there in time, and every request is answered."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ GIVEN_UP_FOR = {
     "throwing": ("errors: Failed",),
     "nan": ("errors: Failed", "missing: Failed"),
     "greedy": ("errors: Failed",),
+    "hanging": ("was not loaded in 1 of its replicas",),
 }
 
 
