@@ -22,8 +22,9 @@ from app.features.backfill_commit import ChunkCommit, Written, view_coverage
 from app.features.backfill_stage import StageViews, by_version
 from app.features.coverage import Covered, Stretch, decide_backfill
 from app.features.gone_rows import gone_rows
+from app.features.key_parts import INLINE_ROWS
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
-from app.features.raw_snapshot import BEGINNING, INLINE_ROWS, RawSnapshot, raw_snapshot
+from app.features.raw_snapshot import BEGINNING, RawSnapshot, raw_snapshot
 from app.features.raw_tables import CREATED, pushed_moments
 from app.features.retention import Maintenance
 from app.features.sources import original_errors, raw_schema

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
 
 from app.features.arrow_types import TIMESTAMP
 from app.features.cursors import CURSOR, Cursor, CursorReader, SourceBatch
 from app.features.expectations import check
-from app.features.known_rows import pushed_hashes, unknown_rows
+from app.features.known_rows import KnownRows, pushed_rows
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
 from app.features.raw_tables import CREATED, IngestResult, raw_rows, raw_table, row_expectations
 from app.features.sources import raw_schema
@@ -42,7 +41,7 @@ def ingest_new(
     table, quarantine = raw_table(project, source), quarantine_table(project)
     lake.ensure_table(table, raw_schema(source))
     lake.ensure_table(quarantine, QUARANTINE_SCHEMA)
-    pushed = pushed_hashes(lake, table, source)
+    pushed = pushed_rows(lake, table, source)
     rows = quarantined = 0
     snapshot_id = None
     while True:
@@ -73,20 +72,20 @@ def cursors(commits: Sequence[Commit], of: str | None = None) -> list[Cursor]:
 
 @dataclass(frozen=True)
 class _BatchCommit:
-    """A batch on its way, with the cursors that were there when it was read. `pushed`: hashes of rows not to repeat."""
+    """A batch on its way, with the cursors that were there when it was read. `pushed`: rows not to repeat."""
 
     lake: Lake
     table: str
     quarantine: str
     committed: list[Cursor]
     refused: list[Cursor]
-    pushed: np.ndarray
+    pushed: KnownRows
 
     def write(self, source: Source, batch: SourceBatch, run_id: str, with_refused: bool) -> tuple[int, int, int] | None:
         """Snapshot, rows and refused rows written; `None` when another ingest was first."""
         created = datetime.now(UTC)
         passed, failed = check(batch.rows, row_expectations(source))
-        passed = unknown_rows(passed, self.pushed)
+        passed = self.pushed.unknown(passed)
         lost = pa.concat_tables([quarantine_rows(failed, source.name, created), _unreadable(batch, source, created)])
         marks = {
             "run_id": run_id, "source": source.name, CREATED: created.isoformat(),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import ray.data
 
 from app.features.arrow_types import arrow_schema
-from app.features.content_hash import content_hash, row_hashes
+from app.features.content_hash import combined, content_hash, hash_parts
 from app.features.cursors import cursor_reader
 from app.features.expectations import check
 from app.features.incremental_ingest import ingest_new
-from app.features.known_rows import known_hashes, newest_rows, unknown_rows
-from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table, read_quarantine
+from app.features.known_rows import known_rows, newest_rows, refused_rows
+from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_rows, quarantine_table
 from app.features.raw_tables import CREATED, IngestResult, raw_rows, raw_table, row_expectations
 from app.features.sources import map_settled, original_errors, raw_schema, settle, source_dataset
 from app.foundation.lake import Lake
@@ -44,22 +42,22 @@ def ingest(
         return ingest_new(source, reader, project_name, lake, run_id, progress_step)
     with original_errors():
         settled = settle(source_dataset(source, lake), arrow_schema(source.fields))
-    digest = content_hash(_tables(settled))
+    digest = content_digest(settled)
     if progress_step is not None:
         progress_step.note(f"{source.name}: content {digest}")
     created = datetime.now(UTC)
     rules = row_expectations(source)
     table, quarantine = raw_table(project_name, source), quarantine_table(project_name)
-    known, known_refused = known_hashes(lake, table, source), refused_hashes(lake, project_name, source)
+    known, known_refused = known_rows(lake, table, source), refused_rows(lake, project_name, source)
 
     def passing(rows: pa.Table) -> pa.Table:
-        return raw_rows(check(unknown_rows(rows, known), rules)[0], source, created)
+        return raw_rows(check(known.unknown(rows), rules)[0], source, created)
 
     def failing(rows: pa.Table) -> pa.Table:
         return quarantine_rows(check(rows, rules)[1], source.name, created)
 
     def not_kept(refused: pa.Table) -> pa.Table:
-        return unknown_rows(refused, known_refused, refused.select(["row"]))
+        return known_refused.unknown(refused, refused.select(["row"]))
 
     passed, failed = map_settled(settled, passing), map_settled(settled, failing)
     num_new, num_failed = _count(passed), _count(failed)
@@ -81,16 +79,24 @@ def ingest(
     return IngestResult(source.name, num_passed, num_failed, newest, already_there=nothing, new_rows=num_new)
 
 
+def content_digest(settled: pa.Table | ray.data.Dataset) -> str:
+    """The hash of all rows together; of what lies in the cluster it is computed there, block by block."""
+    if isinstance(settled, pa.Table):
+        return content_hash([settled])
+    parts = settled.map_batches(_hashed_block, batch_format="pyarrow", batch_size=None).take_all()
+    return combined([(int(p["first"]), int(p["second"]), int(p["rows"])) for p in parts])
+
+
+def _hashed_block(block: pa.Table) -> pa.Table:
+    first, second, rows = hash_parts(block)
+    sums = {name: pa.array([value], pa.uint64()) for name, value in (("first", first), ("second", second))}
+    return pa.table({**sums, "rows": [rows]})
+
+
 def newest_digest(lake: Lake, table: str) -> str | None:
     """Hash of the whole content that a raw table's newest rows came from."""
     digests = [c.properties[CONTENT_HASH] for c in lake.commits(table) if CONTENT_HASH in c.properties]
     return digests[-1] if digests else None
-
-
-def refused_hashes(lake: Lake, project: str, source: Source) -> np.ndarray:
-    """Sorted hashes of a source's refused rows that the quarantine has."""
-    refused = read_quarantine(lake, project, source.name)
-    return np.sort(row_hashes(refused.filter(refused["view"].is_null()).select(["row"])))
 
 
 def read_source(lake: Lake, project_name: str, source: Source) -> pl.DataFrame:
@@ -101,13 +107,6 @@ def read_source(lake: Lake, project_name: str, source: Source) -> pl.DataFrame:
     """
     rows = newest_rows(pl.DataFrame(lake.read(raw_table(project_name, source))))
     return rows.select(f.name for f in source.fields)
-
-
-def _tables(settled: pa.Table | ray.data.Dataset) -> Iterator[pa.Table]:
-    if isinstance(settled, pa.Table):
-        yield settled
-    else:
-        yield from settled.iter_batches(batch_format="pyarrow", batch_size=None)
 
 
 def _count(settled: pa.Table | ray.data.Dataset) -> int:

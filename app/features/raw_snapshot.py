@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from app.features.coverage import Covered, Stretch, cut
+from app.features.key_parts import INLINE_ROWS, KEY, hashed_keys, held, reduced_by_key
 from app.features.raw_tables import CREATED, raw_table
 from app.features.sources import available_column, original_errors, raw_schema
 from app.foundation.lake import Lake
@@ -19,7 +21,6 @@ from app.foundation.lake.staging import Commit, newest_with_rows
 from app.spec.features import Source
 
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
-INLINE_ROWS = 1_000_000  # fewer are read in this process, where starting Ray tasks would take longer
 BIN_US = 3_600_000_000  # available times are counted by the hour to find where to cut
 
 
@@ -77,17 +78,20 @@ class RawSnapshot:
             for c in self.commits if CREATED in c.properties
         }
 
-    def corrected(self, lake: Lake) -> pl.DataFrame:
-        """Versions of the row keys that the raw table has in more than one: `key` (`key_hashes`) and created time.
+    def corrected(self, lake: Lake, **bounds: Any) -> pl.DataFrame:
+        """Versions of the row keys that the raw table has in more than one: `key` (`hashed_keys`) and created time.
 
-        A table that was written in one commit has none, and is not read. Memory: 16 bytes a row.
+        A table that was written in one commit has none, and is not read. Memory: 16 bytes a version found, and what one
+        part takes (`bounds` as `reduced_by_key` has them).
         """
         total = self.commits[-1].properties.get("total-records")
         with_rows = [c for c in self.commits if total is not None and not c.compacts]
         if any(c.properties.get("added-records") == total for c in with_rows):
-            return pl.DataFrame(schema={"key": pl.UInt64, CREATED: pl.Int64})
-        rows = self._mapped(lake, ["row_key", CREATED], None, _hashed_versions)
-        return pl.DataFrame(rows).unique().filter(pl.col("key").is_duplicated())
+            return _NONE_CORRECTED
+        scan = lake.scan_buckets(self.table, snapshot_id=self.snapshot_id)
+        with original_errors():
+            parts = reduced_by_key(scan, ["row_key", CREATED], _hashed_versions, _several_versions, **bounds)
+            return pl.concat([_NONE_CORRECTED, *(pl.DataFrame(held(part)) for part in parts)])
 
     def changed_since(self, corrected: pl.DataFrame, stretches: Iterable[Stretch]) -> np.ndarray:
         """Of corrected row keys those with a version that some of the stretches may hold; sorted hashes."""
@@ -166,19 +170,21 @@ class _OfKeys:
     hashes: np.ndarray
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        found = key_hashes(pl.Series(block["row_key"])).to_numpy()
+        found = hashed_keys(pl.Series(block["row_key"]))
         at = np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)
         return block.filter(pa.array(self.hashes[at] == found))
 
 
-def key_hashes(row_keys: pl.Series) -> pl.Series:
-    """A number for each row key; unequal keys of one number are so rare that they may cost something, but not err."""
-    return row_keys.hash(seed=0)
+_NONE_CORRECTED = pl.DataFrame(schema={KEY: pl.UInt64, CREATED: pl.Int64})
 
 
 def _hashed_versions(block: pa.Table) -> pa.Table:
-    rows = pl.DataFrame(block)
-    return rows.select(key_hashes(rows["row_key"]).alias("key"), pl.col(CREATED).dt.epoch("us")).to_arrow()
+    return pa.table({KEY: hashed_keys(pl.Series(block["row_key"])), CREATED: block[CREATED].cast(pa.int64())})
+
+
+def _several_versions(*pieces: pa.Table) -> pa.Table:
+    """The versions of keys that have more than one."""
+    return pl.DataFrame(pa.concat_tables(pieces)).unique().filter(pl.col(KEY).is_duplicated()).to_arrow()
 
 
 def raw_snapshot(lake: Lake, project: str, source: Source) -> RawSnapshot | None:

@@ -7,7 +7,7 @@ storage, with the columns and the stretch of time it needs.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -30,10 +30,31 @@ BATCH_ROWS = 131_072
 
 @dataclass(frozen=True)
 class DataFileRef:
-    """One data file and the number of its rows."""
+    """One data file, or some of its row groups.
+
+    `num_groups`: of the whole file. `groups`: the first and the one behind the last that is read; `None`: all.
+    """
 
     path: str
     num_rows: int
+    num_groups: int = 1
+    groups: tuple[int, int] | None = None
+
+    def cut(self, max_rows: int) -> list[DataFileRef]:
+        """The file in pieces of about `max_rows` at most, as far as its row groups allow.
+
+        >>> [(f.groups, f.num_rows) for f in DataFileRef("f", 100, num_groups=10).cut(45)]
+        [((0, 4), 40), ((4, 8), 40), ((8, 10), 20)]
+        """
+        if self.num_rows <= max_rows or self.num_groups == 1 or self.groups is not None:
+            return [self]
+        step = max(max_rows * self.num_groups // self.num_rows, 1)
+        ends = [*range(step, self.num_groups, step), self.num_groups]
+        rows = [self.num_rows * end // self.num_groups for end in ends]
+        return [
+            DataFileRef(self.path, r - before, self.num_groups, (first, end))
+            for first, end, before, r in zip([0, *ends], ends, [0, *rows], rows, strict=False)
+        ]
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,19 @@ class BucketScan:
         schema = pa.schema([self.schema.field(name) for name in columns])
         return schema.empty_table() if scanner is None else scanner.to_table().cast(schema)
 
+    def in_pieces(self, max_rows: int) -> list[BucketScan]:
+        """The same rows in the same order, apart: each piece of one bucket with about `max_rows` rows at most."""
+        pieces = []
+        for bucket, files in self.files.items():
+            piece: list[DataFileRef] = []
+            for file in (part for whole in files for part in whole.cut(max_rows)):
+                if piece and sum(f.num_rows for f in piece) + file.num_rows > max_rows:
+                    pieces.append(replace(self, files={bucket: tuple(piece)}))
+                    piece = []
+                piece.append(file)
+            pieces.append(replace(self, files={bucket: tuple(piece)}))
+        return pieces
+
     def sample(self, column: str, buckets: Collection[int], every: int) -> pa.ChunkedArray:
         """About one value in `every` of a column; the memory needed does not grow with the files."""
         kept = [pa.array([], self.schema.field(column).type)]
@@ -84,18 +118,23 @@ class BucketScan:
         return [files for bucket, files in self.files.items() if buckets is None or bucket in buckets]
 
     def _scanner(self, columns: Sequence[str], buckets: Collection[int] | None, stretch: str | None) -> Any:
-        paths = [file.path for files in self._chosen(buckets) for file in files]
-        if not paths:
+        chosen = [file for files in self._chosen(buckets) for file in files]
+        if not chosen:
             return None
         assert isinstance(self.io, PyArrowFileIO)
-        scheme, netloc, _ = PyArrowFileIO.parse_location(paths[0])
+        scheme, netloc, _ = PyArrowFileIO.parse_location(chosen[0].path)
         filesystem = self.io.fs_by_scheme(scheme, netloc)
-        names = [PyArrowFileIO.parse_location(path)[2] for path in paths]
+        parquet = pyarrow.dataset.ParquetFileFormat()
+        fragments = [
+            parquet.make_fragment(
+                PyArrowFileIO.parse_location(file.path)[2], filesystem,
+                row_groups=None if file.groups is None else list(range(*file.groups)),
+            )
+            for file in chosen
+        ]
         condition = self.row_filter if stretch is None else self.row_filter & parser.parse(stretch)
         bound = bind(self.iceberg_schema, condition, case_sensitive=True)
-        return pyarrow.dataset.dataset(
-            names, schema=self.schema, format="parquet", filesystem=filesystem
-        ).scanner(
+        return pyarrow.dataset.FileSystemDataset(fragments, self.schema, parquet, filesystem).scanner(
             columns=list(columns), batch_size=BATCH_ROWS,
             filter=None if isinstance(bound, AlwaysTrue) else expression_to_pyarrow(bound),
         )
@@ -124,7 +163,8 @@ def scan_of(table: Table, identifier: str, scan: DataScan, row_filter: BooleanEx
                 )
             value = task.file.partition[0]
             bucket = NOBODY if value is None else int(value)
-        files.setdefault(bucket, []).append(DataFileRef(task.file.file_path, task.file.record_count))
+        groups = max(len(task.file.split_offsets or ()), 1)
+        files.setdefault(bucket, []).append(DataFileRef(task.file.file_path, task.file.record_count, groups))
     snapshot = scan.snapshot()
     return BucketScan(
         identifier, None if snapshot is None else snapshot.snapshot_id, buckets,
