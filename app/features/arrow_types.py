@@ -108,8 +108,7 @@ def from_series(series: pd.Series) -> pa.Array:
     """A pandas column as Arrow sees it; NaN and NaT are null; moments with a zone become UTC."""
     if isinstance(series.dtype, pd.DatetimeTZDtype):
         in_utc = series.array.asi8.view(f"M8[{series.dtype.unit}]")
-        moments = pa.array(in_utc, from_pandas=True)
-        return pc.assume_timezone(moments, "UTC")
+        return pa.array(in_utc, from_pandas=True).view(pa.timestamp(series.dtype.unit, tz="UTC"))
     # Arrow asks what it is given for its protocol; a Series looks for that name in its index, for which it hashes it.
     values = series.array if pd.api.types.is_extension_array_dtype(series.dtype) else series.to_numpy()
     return pa.array(values, from_pandas=True)

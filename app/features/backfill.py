@@ -183,10 +183,11 @@ class Backfill:
         self, stage: StageViews, raw: RawSnapshot, chunk: Stretch, num_rows: int
     ) -> list[tuple[str, StagedRows]]:
         columns, row_filter = raw_schema(raw.source).names, raw.row_filter(chunk)
+        scan = self._lake.scan_buckets(raw.table, row_filter, raw.snapshot_id)
         if num_rows <= INLINE_ROWS:
-            return stage(self._lake.read(raw.table, columns, row_filter, raw.snapshot_id), pl.thread_pool_size())
+            return stage(scan.read(columns), pl.thread_pool_size())
         with original_errors():
-            return stage.in_workers(self._lake.dataset(raw.table, columns, row_filter, raw.snapshot_id))
+            return stage.in_workers(scan, columns)
 
     def _coverage(self, view: FeatureView, version: int) -> list[Covered]:
         return view_coverage(self._lake.commits(view_table(self._project, view.name, version)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -15,17 +16,16 @@ import ray.data
 from app.features.arrow_types import TIMESTAMP, arrow_schema
 from app.features.expectations import check
 from app.features.gone_rows import SOURCE_KEY, WITH
+from app.features.key_parts import PIECE_ROWS
 from app.features.quarantine import quarantine_rows, quarantine_table
 from app.features.raw_snapshot import RefusedBefore
 from app.features.raw_tables import CREATED
 from app.features.view_rows import source_frame, stored_fields, view_rows
 from app.features.view_tables import view_table
 from app.features.window_rows import all_distinct
-from app.foundation.lake import Lake
+from app.foundation.lake import BucketScan, Lake
 from app.foundation.lake.staging import StagedRows
 from app.spec.features import FeatureView
-
-STAGE_CPUS = 0.9  # differs from the read's 1: fused with it, a single large file would be the work of a single task
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,16 @@ class StageViews:
         found = gone.join(here, left_on=[SOURCE_KEY, WITH], right_on=["row_key", CREATED], how="semi")
         return found.select(schema.names).to_arrow().cast(schema)
 
-    def in_workers(self, raw: ray.data.Dataset) -> list[tuple[str, StagedRows]]:
-        """The same in Ray's workers, a block at a time; only the files' names and statistics come back."""
-        staged = raw.map_batches(self._pickled, batch_format="pyarrow", batch_size=None, num_cpus=STAGE_CPUS)
-        blocks = staged.take_all()
-        return [pair for block in blocks for pair in pickle.loads(block["staged"])]
+    def in_workers(self, raw: BucketScan, columns: list[str]) -> list[tuple[str, StagedRows]]:
+        """The same in Ray's workers, each of which reads a piece of the files; only what it wrote comes back."""
+        pieces = [{"piece": pickle.dumps(piece)} for piece in raw.in_pieces(PIECE_ROWS)]
+        if not pieces:
+            return []
+        staged = ray.data.from_items(pieces, override_num_blocks=len(pieces)).map(partial(self._staged, columns))
+        return [pair for done in staged.take_all() for pair in pickle.loads(done["staged"])]
 
-    def _pickled(self, raw: pa.Table) -> pa.Table:
-        return pa.table({"staged": pa.array([pickle.dumps(self(raw))], pa.binary())})
+    def _staged(self, columns: list[str], item: dict[str, bytes]) -> dict[str, bytes]:
+        return {"staged": pickle.dumps(self(pickle.loads(item["piece"]).read(columns)))}
 
 
 def _not_before(failed: pa.Table, before: Sequence[RefusedBefore]) -> pa.Table:

@@ -12,18 +12,21 @@ import polars as pl
 import pyarrow as pa
 
 from app.features.arrow_types import arrow_schema
+from app.features.join_here import SpineView, join_here
 from app.features.join_view import join_view
 from app.features.point_in_time import EVENT
 from app.features.spine import RemoteSpine, moments, one_table, spine_keys, stretch_of
-from app.features.storage_partitions import Columns, decide_splits, gathered, join_pieces, split_chunk
+from app.features.storage_partitions import TASK_ROWS, Columns, decide_splits, gathered, join_pieces, split_chunk
 from app.features.tasks import Tasks
 from app.features.view_rows import key_fields
 from app.features.view_scan import SpineStretch, ViewScan
 from app.foundation.lake import bucket_numbers
 from app.foundation.lake.clustered_write import grouped
 
-ONE_TASK_ROWS = 2_000_000  # spine and feature rows of a view together; more are joined in tasks
+ONE_TASK_ROWS = 2_000_000  # spine and feature rows of a view together that are joined at once
+HERE_ROWS = 20_000_000  # the same of a spine in this process that are joined bucket by bucket; more in tasks
 CHUNK_ROWS = 1_000_000  # of a spine
+MANY_QUESTIONS = 1_000  # for each bucket of a table; a spine with more is taken to ask for all of them
 Finish = Callable[[pa.Table, Columns], pa.Table]
 
 
@@ -33,17 +36,17 @@ def join_table(
     """The features of a spine that lies in this process; views that are large for it are joined in tasks."""
     columns: Columns = {}
     large: list[ViewScan] = []
+    by_bucket: list[SpineView] = []
     small: list[tuple[ViewScan, list[int] | None, pl.DataFrame]] = []
     for view in views:
         keys = spine_keys(spine, key_fields(view.read.view), view.read.key_columns, view.read.view.name)
-        buckets = None
-        if view.scan.buckets is not None:
-            asked = keys[view.scan.buckets.column].to_arrow()
-            buckets = np.unique(bucket_numbers(asked, view.scan.buckets.number)).tolist()
-        if spine.num_rows + view.scan.num_rows(buckets) > ONE_TASK_ROWS:
-            large.append(view)
-        else:
+        buckets = _asked_buckets(view, keys)
+        if spine.num_rows + view.scan.num_rows(buckets) <= ONE_TASK_ROWS:
             small.append((view, buckets, keys))
+        elif _fits_by_bucket(view, spine.num_rows):
+            by_bucket.append(SpineView(view, keys))
+        else:
+            large.append(view)
 
     def joined(view: ViewScan, buckets: list[int] | None, keys: pl.DataFrame) -> Columns:
         read = view.read
@@ -53,9 +56,25 @@ def join_table(
     with ThreadPoolExecutor(pl.thread_pool_size()) as threads:  # views share nothing, and numpy lets go of the lock
         for found in threads.map(joined, *zip(*small, strict=True)) if small else ():
             columns.update(found)
+        columns.update(join_here(threads, by_bucket, times))
     if large:
         columns.update(_join_large(tasks, large, spine))
     return columns
+
+
+def _asked_buckets(view: ViewScan, keys: pl.DataFrame) -> list[int] | None:
+    """The buckets a spine asks for; `None`: all, as one with many questions is taken to do."""
+    buckets = view.scan.buckets
+    if buckets is None or keys.height > MANY_QUESTIONS * buckets.number:
+        return None
+    found: list[int] = np.unique(bucket_numbers(keys[buckets.column].to_arrow(), buckets.number)).tolist()
+    return found
+
+
+def _fits_by_bucket(view: ViewScan, num_asked: int) -> bool:
+    """Whether the spine and the view's rows are few enough for this process, and a bucket's for a thread."""
+    of_buckets = [view.scan.num_rows([bucket]) for bucket in view.scan.files]
+    return num_asked + sum(of_buckets) <= HERE_ROWS and max(of_buckets, default=0) <= TASK_ROWS
 
 
 def _join_large(tasks: Tasks, views: Sequence[ViewScan], spine: pa.Table) -> Columns:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from app.features.point_in_time import AVAILABLE, as_of_join, floor_us, picked
+from app.features.point_in_time import AVAILABLE, CREATED, as_of_join, floor_us, picked
 from app.features.replaced_rows import living_winners
 from app.features.window_layout import WindowLayout
 from app.features.window_rows import all_distinct, resolve, window_rows
@@ -32,7 +32,7 @@ def join_view(
         features: which of its features.
         times: moments of the spine, UTC; a null moment has no features.
         spine_keys: the view's join keys for each spine row, in their declared types.
-        rows: rows of the view's table.
+        rows: rows of the view's table; without `created_timestamp`, of a window view, no two are of one identity.
         replaced: whether some may be later versions of others; windows see that for themselves.
     """
     names = [f.name for f in features]
@@ -41,7 +41,7 @@ def join_view(
         return picked(ranked, winners, times, names, view.ttl)
     if not view.aggregations:
         return as_of_join(times, spine_keys, rows, view.join_keys, names, view.ttl)
-    if all_distinct(rows["row_key"]):
+    if CREATED not in rows.columns or all_distinct(rows["row_key"]):
         return _join_windows(view, features, times, spine_keys, rows)
     changes = late_changes(rows, view.join_keys)
     if not len(changes):
@@ -106,11 +106,11 @@ def _placed(values: np.ndarray, order: np.ndarray) -> np.ndarray:
 def _numbered(
     of_rows: pl.DataFrame, asked: pl.DataFrame, num_rows: int, num_asked: int
 ) -> tuple[pl.Series, pl.Series]:
-    """A number for each entity, on both sides; without keys all rows are of one."""
+    """A number for each entity asked for, on both sides, null for others; without keys all rows are of one."""
     keys = of_rows.columns
     if not keys:
         return pl.repeat(0, num_rows, dtype=pl.UInt32, eager=True), pl.repeat(0, num_asked, dtype=pl.UInt32, eager=True)
-    numbered = of_rows.drop_nulls().unique(maintain_order=True).with_row_index("__entity")
+    numbered = asked.drop_nulls().unique(maintain_order=True).with_row_index("__entity")
     rows, questions = (
         side.join(numbered, on=keys, how="left", maintain_order="left")["__entity"] for side in (of_rows, asked)
     )

@@ -52,8 +52,8 @@ def reduced_by_key(
         for piece in scan.in_pieces(piece_rows)
     ]
     if num_parts == 1:
-        return (tasks.submit(reduce, *by_piece),)
-    return tuple(tasks.submit(reduce, *(parts[i] for parts in by_piece)) for i in range(num_parts))
+        return (tasks.submit(_reduced, reduce, *by_piece),)
+    return tuple(tasks.submit(_reduced, reduce, *(parts[i] for parts in by_piece)) for i in range(num_parts))
 
 
 def hashed_keys(row_keys: pl.Series) -> np.ndarray:
@@ -64,6 +64,11 @@ def hashed_keys(row_keys: pl.Series) -> np.ndarray:
 def held(part: Any) -> Any:
     """A part's value, wherever it lies; large arrays are looked at in the object store, not copied."""
     return ray.get(part) if isinstance(part, ray.ObjectRef) else part
+
+
+def _reduced(reduce: Reduce, *pieces: pa.Table) -> Any:
+    """A function, which is what tasks take; `reduce` may be any callable."""
+    return reduce(*pieces)
 
 
 def _split(piece: BucketScan, columns: list[str], numbers: Numbers, num_parts: int) -> Any:

@@ -14,7 +14,9 @@ from app.features.point_in_time import AVAILABLE, CREATED, EVENT, by_event, has_
 from app.features.references import ViewRead
 from app.features.view_rows import key_fields, stored_fields
 from app.features.view_tables import KNOWN_AT_ONCE, REPLACED, view_table
+from app.features.window_rows import all_distinct
 from app.foundation.lake import BucketScan, Lake
+from app.spec.features import FeatureView
 
 VERSION = ("source_created_timestamp", CREATED, "row_key")  # which of several rows of one identity was written last
 FEW_KEYS_SHARE = 0.1  # of the rows of a bucket; so few asked keys are picked out before anything is sorted
@@ -56,11 +58,6 @@ class ViewScan:
     def replaced(self) -> bool:
         """Whether rows may be later versions of others."""
         return self.scan.properties.get(REPLACED) == "true"
-
-    @property
-    def reach(self) -> timedelta:
-        """How far back of its moment a window may look."""
-        return max((a.window + a.hop for a in self.read.view.aggregations), default=timedelta(0))
 
     def narrow_columns(self) -> list[str]:
         """The columns that decide unless two rows tie."""
@@ -110,21 +107,23 @@ class ViewScan:
         """Rows in reach, and of rows further back those that replace one of them: they were written later.
 
         Earlier versions further back change nothing: they lie in no window, and what they are replaced by counts only
-        from the moment it was available.
+        from the moment it was available. Where no row replaces another, what says which was written last is not read.
         """
         view = self.read.view
         wanted = {f.name for f in self.read.features}
         columns = [a.column for a in view.aggregations if a.name in wanted]
         identity = [*(f.name for f in key_fields(view)), EVENT, AVAILABLE, *VERSION]
         first_us = part.after_us if part.after_us is not None or self.stretch is None else self.stretch.first_us
-        if first_us is None:
-            return self._read(list(dict.fromkeys([*identity, *columns])), buckets, keys, None)
-        oldest = iso(first_us, -self.reach)
+        oldest = None if first_us is None else iso(first_us, -reach_of(view))
         until = "" if part.until_us is None else f" and {AVAILABLE} <= '{iso(part.until_us)}'"
-        rows = self._read(
-            list(dict.fromkeys([*identity, *columns])), buckets, keys, f"{AVAILABLE} > '{oldest}'{until}"
-        )
-        if not rows.height:
+        in_reach = None if oldest is None else f"{AVAILABLE} > '{oldest}'{until}"
+        every = list(dict.fromkeys([*identity, *columns]))
+        if not self.replaced:
+            rows = self._read([c for c in every if c not in VERSION[:2]], buckets, keys, in_reach)
+            if all_distinct(rows["row_key"]):
+                return rows
+        rows = self._read(every, buckets, keys, in_reach)
+        if not rows.height or oldest is None:
             return rows
         further = self._read(
             identity, buckets, rows.select("row_key"), f"{AVAILABLE} <= '{oldest}' and ({_written_after_any(rows)})"
@@ -137,10 +136,17 @@ class ViewScan:
         rows = pl.DataFrame(self.scan.read(columns, buckets, part))
         if keys is None or not keys.width or not rows.height:
             return rows
+        if self.read.view.aggregations and keys.height > rows.height * FEW_KEYS_SHARE:
+            return rows  # finding out how few they are costs more than leaving the others out later
         asked = keys.drop_nulls().unique()
         if asked.height > rows.height * FEW_KEYS_SHARE:
             return rows
         return rows.join(asked, on=asked.columns, how="semi", maintain_order="left")
+
+
+def reach_of(view: FeatureView) -> timedelta:
+    """How far back of its moment a window may look."""
+    return max((a.window + a.hop for a in view.aggregations), default=timedelta(0))
 
 
 def _written_after_any(rows: pl.DataFrame) -> str:
@@ -203,6 +209,8 @@ def _condition(
         conditions = [f"{EVENT} <= '{iso(stretch.last_us)}'", f"{AVAILABLE} <= '{iso(stretch.last_us)}'"]
         if read.view.aggregations or replaced:
             conditions = conditions[1:]
+            if not replaced:
+                conditions.append(f"{AVAILABLE} > '{iso(stretch.first_us, -reach_of(read.view))}'")
         elif read.view.ttl is not None:
             conditions.append(f"{EVENT} >= '{iso(stretch.first_us, -read.view.ttl)}'")
     if as_of is not None:

@@ -109,8 +109,9 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "as_of": draw(st.one_of(st.none(), st.none(), st.integers(0, 2))),
         "num_buckets": draw(st.sampled_from([1, 2, 7])), "num_files": draw(st.integers(1, 3)),
         "blocks": draw(st.sampled_from([1, 2, 7, 200])),
-        "task_rows": draw(st.sampled_from([1, 3, 1000])), "one_task": draw(st.booleans()),
-        "hot": draw(st.booleans()), "key_variant": draw(st.booleans()), "twice": draw(st.booleans()),
+        "task_rows": draw(st.sampled_from([1, 3, 1000])), "place": draw(st.sampled_from(["at once", "here", "tasks"])),
+        "many_questions": draw(st.sampled_from([1, 1_000])), "hot": draw(st.booleans()),
+        "key_variant": draw(st.booleans()), "twice": draw(st.booleans()),
         "random": draw(st.randoms(use_true_random=False)),
     }
 
@@ -255,7 +256,8 @@ def test_equals_the_reference_however_it_is_split(case: dict[str, Any]) -> None:
     spine, ticks = spine_of(case, view)
     keys = {"view": [key for key, _, _ in case["spine"]], "other": [key for key, _, _ in case["spine"]][::-1]}
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(
-        join_spine, ONE_TASK_ROWS=10**9 if case["one_task"] else -1,
+        join_spine, ONE_TASK_ROWS=10**9 if case["place"] == "at once" else -1, MANY_QUESTIONS=case["many_questions"],
+        HERE_ROWS=10**9 if case["place"] == "here" else -1,
         CHUNK_ROWS=max(-(-spine.num_rows // case["blocks"]), 1),
     ), mock.patch.object(storage_partitions, "TASK_ROWS", case["task_rows"]), mock.patch.object(
         hot_keys, "SAMPLED_ROWS", 10
@@ -291,9 +293,15 @@ def window_cases(draw: st.DrawFn) -> dict[str, Any]:
         "key": random.choice(known), "event": random.randint(0, 12), "available": random.randint(0, 12),
         "source_created": random.randint(0, 1), "row_key": random.choice("rst"), "v": random.randint(0, 4),
     })
+    corrected = draw(st.sampled_from(["yes", "no", "written again"]))
+    if corrected != "yes":
+        rows = [{**r, "row_key": str(i)} for i, r in enumerate(rows)]
+    if corrected == "written again":  # as by a backfill that no longer knows what it wrote
+        rows = [*rows, *rows[::2]]
     created = draw(st.permutations(range(len(rows))))
     return {
-        **case, "kind": kind, "unit": "us", "ttl": None, "known_at_once": False, "key_variant": False,
+        **case, "kind": kind, "replaced": corrected == "yes" or case["replaced"],
+        "unit": "us", "ttl": None, "known_at_once": False, "key_variant": False,
         "spine": many(draw, 12, lambda random: (random.choice(asked), random.randint(0, 12), 0)),
         "rows": [{**r, "created": c} for r, c in zip(rows, created, strict=True)],
         "as_of": draw(st.one_of(st.none(), st.integers(0, 9))),
@@ -326,7 +334,8 @@ def test_windows_with_corrections_depend_on_nothing_else_that_is_asked(case: dic
     spine, _ = spine_of(case, view)
     expected = [window_reference(case, key, tick) for key, tick, _ in case["spine"]]
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(
-        join_spine, ONE_TASK_ROWS=10**9 if case["one_task"] else -1,
+        join_spine, ONE_TASK_ROWS=10**9 if case["place"] == "at once" else -1, MANY_QUESTIONS=case["many_questions"],
+        HERE_ROWS=10**9 if case["place"] == "here" else -1,
         CHUNK_ROWS=max(-(-spine.num_rows // case["blocks"]), 1),
     ), mock.patch.object(storage_partitions, "TASK_ROWS", case["task_rows"]), mock.patch.object(
         hot_keys, "SAMPLED_ROWS", 10

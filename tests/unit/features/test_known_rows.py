@@ -42,7 +42,7 @@ class CountingTasks(InlineTasks):
 
     def submit(self, function: Callable[..., Any], *arguments: Any, num_returns: int = 1) -> Any:
         found = super().submit(function, *arguments, num_returns=num_returns)
-        name = getattr(function, "__name__", type(function).__name__)
+        name = function.__name__  # what tasks run are functions
         made = found if isinstance(found, list) else [found]
         rows = max(_rows(a for a in arguments if isinstance(a, pa.Table)), _rows(made))
         self.most[name] = max(self.most[name], rows)
@@ -127,9 +127,9 @@ def test_no_task_holds_more_than_a_piece_or_a_part(filled: tuple[Lake, np.random
     lake, _ = filled
     tasks = CountingTasks()
     known_rows(lake, TABLE, SOURCE, tasks=tasks, inline_rows=0, piece_rows=OF_COMMIT, part_rows=72)
-    assert (tasks.calls["_split"], tasks.calls["_KnownOfPart"]) == (COMMITS, 10)
+    assert (tasks.calls["_split"], tasks.calls["_reduced"]) == (COMMITS, 10)
     assert tasks.most["_split"] == OF_COMMIT
-    assert tasks.most["_KnownOfPart"] < 72 * 2, "the keys spread over the parts, of 720 rows"
+    assert tasks.most["_reduced"] < 72 * 2, "the keys spread over the parts, of 720 rows"
 
 
 def test_corrected_rows_are_the_same_in_any_number_of_parts(filled: tuple[Lake, np.random.Generator]) -> None:
@@ -143,4 +143,4 @@ def test_corrected_rows_are_the_same_in_any_number_of_parts(filled: tuple[Lake, 
     assert parts.sort(order).equals(here.sort(order)) and here["key"].n_unique() > 100
     counted = Counter(lake.read(TABLE)["row_key"].to_pylist())
     assert here.height == sum(n for n in counted.values() if n > 1)
-    assert tasks.most["_several_versions"] < 72 * 2
+    assert tasks.most["_reduced"] < 72 * 2
