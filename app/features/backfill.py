@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -59,6 +59,12 @@ class MaterializeResult:
     quarantined: int = 0
 
 
+@cache
+def code_commit() -> str:
+    """The commit of the code that this process runs."""
+    return str(provenance()["code_commit"])
+
+
 class Backfill:
     """Backfills of one project. Ranges are of *available* time: `(start, end]`, what became known after `start`."""
 
@@ -66,10 +72,6 @@ class Backfill:
         self._project = project
         self._lake = lake
         self._database = database
-
-    @cached_property
-    def _code_commit(self) -> str:
-        return str(provenance()["code_commit"])
 
     def materialize(
         self, views: Sequence[VersionedView], start: datetime, end: datetime, run_id: str, note: Note | None = None
@@ -147,7 +149,7 @@ class Backfill:
                     stage = StageViews(self._lake, self._project, tuple(group), created, already, gone, pushed)
                     staged = self._stage(stage, raw, chunk, num_rows)
                     for commit in commits:
-                        marks = {"run_id": run_id, CREATED: created.isoformat(), "code_commit": self._code_commit}
+                        marks = {"run_id": run_id, CREATED: created.isoformat(), "code_commit": code_commit()}
                         written = commit.write(staged, marks)
                         if written is not None:
                             found[commit.view.name] = _added(found[commit.view.name], written)

@@ -28,11 +28,11 @@ class SpineView:
     view: ViewScan
     keys: pl.DataFrame
 
-    def places(self) -> Places:
-        """Rows with a null key are nobody's: they have no features."""
+    def places(self, num_rows: int) -> Places:
+        """Of a spine of so many rows; those with a null key are nobody's: they have no features."""
         buckets = self.view.scan.buckets
         if buckets is None:
-            return {NOBODY: np.arange(self.keys.height)}
+            return {NOBODY: np.arange(num_rows)}
         numbers = bucket_numbers(self.keys[buckets.column].to_arrow(), buckets.number).astype(np.int16)
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers + 1, minlength=buckets.number + 1))
@@ -48,8 +48,7 @@ def join_here(threads: Executor, asked: Sequence[SpineView], times: pl.Series) -
         times: the spine's moments.
     """
     started = []
-    for spine in asked:
-        places = spine.places() if spine.keys.width else {NOBODY: np.arange(len(times))}
+    for spine, places in zip(asked, threads.map(lambda spine: spine.places(len(times)), asked), strict=True):
         largest_first = sorted(places.items(), key=lambda place: -len(place[1]))
         jobs = [threads.submit(_joined, spine, bucket, at, times) for bucket, at in largest_first]
         started.append((spine.view, [at for _, at in largest_first], jobs))

@@ -38,8 +38,13 @@ def join_table(
     large: list[ViewScan] = []
     by_bucket: list[SpineView] = []
     small: list[tuple[ViewScan, list[int] | None, pl.DataFrame]] = []
-    for view in views:
-        keys = spine_keys(spine, key_fields(view.read.view), view.read.key_columns, view.read.view.name)
+
+    def keys_of(view: ViewScan) -> pl.DataFrame:
+        return spine_keys(spine, key_fields(view.read.view), view.read.key_columns, view.read.view.name)
+
+    with ThreadPoolExecutor(pl.thread_pool_size()) as threads:
+        keys_of_views = list(threads.map(keys_of, views))
+    for view, keys in zip(views, keys_of_views, strict=True):
         buckets = _asked_buckets(view, keys)
         if spine.num_rows + view.scan.num_rows(buckets) <= ONE_TASK_ROWS:
             small.append((view, buckets, keys))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from app.errors import StoreUnavailableError
+from app.foundation.database_url import DatabaseAwayError, checked_url
 
 CONNECT_ATTEMPTS = 4
 MADE_BY_ANOTHER = ("already exists", "duplicate key")  # SQLite's words, PostgreSQL's words
@@ -16,8 +15,10 @@ def open_catalog(name: str, properties: dict[str, str]) -> SqlCatalog:
     """The catalog, whose own tables another process may be making at this moment; then they are there next time.
 
     Raises:
-        StoreUnavailableError: its database cannot be reached.
+        SettingsError: its URL is none of a database, or has no driver here.
+        DatabaseAwayError: its database cannot be reached.
     """
+    checked_url(properties["uri"], "MILLRACE_CATALOG_URL")
     for attempt in range(CONNECT_ATTEMPTS):
         try:
             return SqlCatalog(name, **properties)
@@ -26,9 +27,10 @@ def open_catalog(name: str, properties: dict[str, str]) -> SqlCatalog:
                 continue
             if not isinstance(error, OperationalError):
                 raise
-            where = sa.make_url(properties["uri"]).render_as_string()  # without its password
-            raise StoreUnavailableError(
-                f"cannot open the catalog of tables at {where}: {error.orig}. Check that the server runs and can be "
-                "reached, or set MILLRACE_CATALOG_URL.", store=where,
-            ) from error
+            raise away(properties["uri"], "open", error) from error
     raise AssertionError("the last attempt returned or raised")
+
+
+def away(uri: str, verb: str, error: OperationalError) -> DatabaseAwayError:
+    """What to raise when the catalog's database does not answer."""
+    return DatabaseAwayError.of(f"{verb} the catalog of tables", uri, "MILLRACE_CATALOG_URL", error)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
+from sqlalchemy.exc import OperationalError
 
 from app.errors import UnknownNameError
-from app.foundation.lake.catalog import open_catalog
+from app.foundation.lake.catalog import away, open_catalog
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -39,7 +40,10 @@ class TableSnapshots:
 
     def exists(self, identifier: str) -> bool:
         """Whether there is such a table."""
-        return "." in identifier and self._connected().table_exists(identifier)
+        try:
+            return "." in identifier and self._connected().table_exists(identifier)
+        except OperationalError as error:
+            raise away(self._properties["uri"], "use", error) from error
 
     def current_snapshot_id(self, identifier: str) -> int | None:
         """Newest snapshot, `None` for a table never written to."""
@@ -94,6 +98,8 @@ class TableSnapshots:
             raise UnknownNameError(
                 f"there is no table {identifier!r}. Has it been ingested or materialised yet?", table=identifier
             ) from error
+        except OperationalError as error:
+            raise away(self._properties["uri"], "use", error) from error
 
     def _connected(self) -> SqlCatalog:
         if self._catalog is None:

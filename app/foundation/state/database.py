@@ -20,7 +20,8 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy.orm import Session
 
-from app.errors import SettingsError, StoreUnavailableError
+from app.errors import SettingsError
+from app.foundation.database_url import DatabaseAwayError, checked_url
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -39,8 +40,8 @@ class StateDatabase:
         Two processes may open a new database at once: for SQLite a lock file beside it lets one migrate first.
 
         Raises:
-            SettingsError: `url` is none, or a newer Millrace made the schema.
-            StoreUnavailableError: the database cannot be reached.
+            SettingsError: `url` is none, has no driver here, or a newer Millrace made the schema.
+            DatabaseAwayError: the database cannot be reached.
         """
         database = cls(url)
         path = _sqlite_path(url)
@@ -50,18 +51,21 @@ class StateDatabase:
             try:
                 database._migrate()
             except sa.exc.OperationalError as error:
-                where = sa.make_url(url).render_as_string()  # without its password
-                raise StoreUnavailableError(
-                    f"cannot open the control state at {where}: {error.orig}. Check that the server runs and can be "
-                    "reached, or set MILLRACE_STATE_URL.", store=where,
-                ) from error
+                raise DatabaseAwayError.of("open the control state", url, "MILLRACE_STATE_URL", error) from error
         return database
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """One transaction: committed at the end, rolled back after an error."""
-        with Session(self._connected(), expire_on_commit=False) as session, session.begin():
-            yield session
+        """One transaction: committed at the end, rolled back after an error.
+
+        Raises:
+            DatabaseAwayError: the database does not answer any more.
+        """
+        try:
+            with Session(self._connected(), expire_on_commit=False) as session, session.begin():
+                yield session
+        except sa.exc.OperationalError as error:
+            raise DatabaseAwayError.of("use the control state", self.url, "MILLRACE_STATE_URL", error) from error
 
     def _connected(self) -> sa.Engine:
         if self._engine is None:
@@ -93,14 +97,7 @@ class StateDatabase:
 
 
 def _sqlite_path(url: str) -> str | None:
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise SettingsError(
-            f"MILLRACE_STATE_URL is no database URL: {error}. Expected e.g. sqlite:////data/state.db or "
-            "postgresql+psycopg2://user@host/millrace.",
-            variable="MILLRACE_STATE_URL",
-        ) from error
+    parsed = checked_url(url, "MILLRACE_STATE_URL")
     return parsed.database if parsed.get_backend_name() == "sqlite" else None
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
-from app.errors import StoreUnavailableError
+from app.errors import SettingsError, StoreUnavailableError
 from app.features.store import FeatureStore
-from app.settings import load_settings
+from app.foundation.lake import Lake
+from app.foundation.state import StateDatabase
+from app.settings import Settings, load_settings
 from tests.unit.features import shop
 
 NOWHERE = "postgresql+psycopg2://millrace:secret@127.0.0.1:9/tables"  # port 9 refuses
@@ -28,3 +33,53 @@ def test_a_database_that_is_down_is_named(tmp_path: Path, variable: str, message
         store.apply()
         store.push("price", shop.prices_frame(), to="offline")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("variable", ["MILLRACE_CATALOG_URL", "MILLRACE_STATE_URL"])
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgres://me:secret@127.0.0.1:9/t", "'postgres' names no kind of database.*postgresql\\+psycopg2://"),
+        ("http://me:secret@127.0.0.1:9/api", "'http' names no kind of database"),
+        ("mysql://me:secret@127.0.0.1:9/t", "driver is not installed .*MySQLdb.*Install it"),
+        ("sqlite+aiosqlite:///secret", "aiosqlite"),
+        ("postgresql+psycopg2://me:secret@127.0.0.1:port/t", "no database URL"),
+        ("secret", "no database URL"),
+    ],
+)
+def test_a_url_that_no_driver_can_open_is_named(tmp_path: Path, variable: str, url: str, message: str) -> None:
+    settings = load_settings({"MILLRACE_HOME": str(tmp_path), variable: url}, in_job=False)
+    with pytest.raises(SettingsError, match=f"(?s){variable} is .*{message}") as refused:
+        FeatureStore(shop.PROJECT, settings).lake.exists("shop.raw_sales")
+    assert "me:secret" not in str(refused.value)
+
+
+def gone(settings: Settings, file: str) -> None:
+    """The database's file is none any more, as when a server goes away."""
+    for left in settings.home.glob(f"{file}*"):
+        left.unlink()
+    (settings.home / file).mkdir()
+
+
+def test_a_catalog_that_goes_away_after_it_was_opened_is_named(settings: Settings) -> None:
+    lake = Lake.open(settings)
+    lake.ensure_table("shop.rows", pa.schema([("n", pa.int64())]))
+    lake._connected().engine.dispose()  # the next use connects anew
+    gone(settings, "catalog.db")
+    for use in (lake.exists, lake.commits, lake.current_snapshot_id, lake.compact):
+        with pytest.raises(StoreUnavailableError, match=r"cannot use the catalog of tables at sqlite.*catalog\.db"):
+            use("shop.rows")
+
+
+def test_a_control_state_that_goes_away_after_it_was_opened_is_named(settings: Settings) -> None:
+    database = StateDatabase.open(settings.state_url)
+    database._connected().dispose()
+    gone(settings, "state.db")
+    with (
+        pytest.raises(StoreUnavailableError, match=r"cannot use the control state at sqlite.*state\.db") as away,
+        database.session() as session,
+    ):
+        session.execute(sa.text("select 1"))
+    assert isinstance(away.value, sa.exc.SQLAlchemyError), "what rollouts, replicas and tokens hold on for"
+    copy = pickle.loads(pickle.dumps(away.value))
+    assert (str(copy), copy.code, copy.http_status) == (str(away.value), "store_unavailable", 503)
