@@ -17,11 +17,12 @@ from app.foundation.state import StateDatabase
 from app.rollout.analysis import Seen, Verdict, analyse
 from app.rollout.decide import FINAL, Action, Observation, Phase, decide
 from app.rollout.experiment import run_experiment
+from app.rollout.hooks import ask_hook, decide_hook
 from app.rollout.plan import candidate_replicas, describe_step, switched, wanted_route, weight_at, weight_step
 from app.rollout.policy_check import check_policy
 from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, RolloutState, in_flight_error
 from app.serving.routing import Route, RoutingTable, candidate_name
-from app.spec.policies import Analysis, Experiment, Mirror, Pause, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Experiment, Hook, HookCall, Mirror, Pause, RolloutPolicy, SetWeight
 
 if TYPE_CHECKING:  # a command that goes back must not wait for what it does not use
     import pandas as pd
@@ -248,7 +249,20 @@ class RolloutController:
         if isinstance(step, Pause):
             paused = now - state.step_started_at >= step.duration
             return (done, f"paused for {step.duration}") if paused else WAITING
+        if isinstance(step, Hook):
+            return self._observe_hook(state, step, now, done)
         return self._observe_analysis(state, step, rows, now, done)
+
+    def _observe_hook(self, state: RolloutState, step: Hook, now: datetime, done: Observation) -> Found:
+        answer = ask_hook(
+            step,
+            HookCall(
+                state.rollout_id, state.model, state.champion, state.candidate, state.step_index,
+                weight_at(state.policy, state.step_index), now,
+            ),
+        )
+        observation = decide_hook(answer.goes_on, now - state.step_started_at, step.timeout)
+        return done if observation is Observation.STEP_DONE else observation, f"hook {step.name}: {answer.reason}"
 
     def _observe_analysis(
         self, state: RolloutState, step: Analysis | Experiment, rows: Seen, now: datetime, done: Observation

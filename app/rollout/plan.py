@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from app.rollout.decide import Phase
 from app.serving.routing import Route
-from app.spec.policies import Analysis, Experiment, Mirror, Pause, RolloutPolicy, SetWeight, Step
+from app.spec.policies import Analysis, Experiment, Hook, Mirror, Pause, RolloutPolicy, SetWeight, Step
 
 
 def describe_step(step: Step) -> str:
@@ -27,6 +27,8 @@ def describe_step(step: Step) -> str:
             return f"mirror {percent:g}%"
         case Experiment(kpi):
             return f"experiment on {kpi.name}"
+        case Hook(name):
+            return f"hook {name}"
         case Analysis():
             return "analysis"
 

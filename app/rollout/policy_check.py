@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from app.errors import RolloutError
 from app.rollout.condition import parse_condition
+from app.rollout.hooks import check_hook
 from app.rollout.kpis import check_kpi
 from app.rollout.mirror_measures import MIRROR_MEASURES
 from app.rollout.plan import weight_at
-from app.spec.policies import Analysis, Experiment, Mirror, RolloutPolicy, SetWeight
+from app.spec.policies import Analysis, Experiment, Hook, Mirror, RolloutPolicy, SetWeight
 
 
 def check_policy(policy: RolloutPolicy) -> None:
@@ -38,6 +39,8 @@ def check_policy(policy: RolloutPolicy) -> None:
     for index, step in enumerate(policy.steps):
         if isinstance(step, Experiment):
             _check_experiment(step, weight_at(policy, index))
+        if isinstance(step, Hook):
+            check_hook(step)
     weights = {step.percent for step in policy.steps if isinstance(step, SetWeight)}
     mirrored = [step.percent for step in policy.steps if isinstance(step, Mirror)]
     if any(not 0 <= percent <= 100 for percent in mirrored):

@@ -7,7 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 from app.errors import RolloutError
-from app.spec.policies import Analysis, AnalysisMetric, Experiment, Kpi, Mirror, Pause, RolloutPolicy, SetWeight, Step
+from app.spec.policies import (
+    Analysis,
+    AnalysisMetric,
+    Experiment,
+    Hook,
+    Kpi,
+    Mirror,
+    Pause,
+    RolloutPolicy,
+    SetWeight,
+    Step,
+)
 
 EXPERIMENT_DURATIONS = ("min_duration", "max_duration")
 
@@ -45,6 +56,8 @@ def _step_to_json(step: Step) -> dict[str, Any]:
         return {"pause_s": step.duration.total_seconds()}
     if isinstance(step, Mirror):
         return {"mirror": step.percent}
+    if isinstance(step, Hook):
+        return {"hook": {"name": step.name, "function": step.function, "timeout_s": step.timeout.total_seconds()}}
     if isinstance(step, Experiment):
         durations = {f"{name}_s": getattr(step, name).total_seconds() for name in EXPERIMENT_DURATIONS}
         kept = {k: v for k, v in asdict(step).items() if k not in EXPERIMENT_DURATIONS}
@@ -61,6 +74,9 @@ def _step_from_json(value: dict[str, Any]) -> Step:
         return Analysis()
     if "mirror" in value:
         return Mirror(value["mirror"])
+    if "hook" in value:
+        hook = value["hook"]
+        return Hook(hook["name"], hook["function"], timedelta(seconds=hook["timeout_s"]))
     if "experiment" in value:
         kept = dict(value["experiment"])
         durations = {name: timedelta(seconds=kept.pop(f"{name}_s")) for name in EXPERIMENT_DURATIONS}

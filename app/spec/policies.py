@@ -81,7 +81,36 @@ class Mirror:
     percent: float
 
 
-Step = SetWeight | Pause | Analysis | Experiment | Mirror
+@dataclass(frozen=True)
+class Hook:
+    """Step: a function of the project says whether the rollout goes on; stands before or after any other step.
+
+    `function`: import path `module:function`. It is given a `HookCall` and says True (go on), False (give the rollout
+    up) or None (not yet: it is asked again at the driver's next look). One that raises is not ready to say, either. It
+    should answer at once: nothing else of the rollout moves meanwhile.
+    No answer within `timeout` of event time gives the rollout up. It may be asked again what it has said already: after
+    a crash, or when a paused step starts anew.
+    """
+
+    name: str
+    function: str
+    timeout: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class HookCall:
+    """Which step of which rollout a hook is asked about. `event_time`: of the look; `weight_percent`: in force now."""
+
+    rollout_id: str
+    model: str
+    champion: str
+    candidate: str
+    step_index: int
+    weight_percent: float
+    event_time: datetime
+
+
+Step = SetWeight | Pause | Analysis | Experiment | Mirror | Hook
 
 
 @dataclass(frozen=True)
