@@ -19,8 +19,9 @@ import pyarrow as pa
 import ray
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.assembly.champion_alias import ChampionAlias
 from app.clock import Clock, WallClock
-from app.errors import StateConflictError, UnknownNameError
+from app.errors import StateConflictError
 from app.foundation.lake import Lake
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
@@ -59,9 +60,8 @@ class RolloutDriver:
         self._lake = Lake.open(settings)
         database = StateDatabase.open(settings.state_url)
         self._routing = RoutingTable(database, self._clock)
-        self._registry = ModelRegistry(settings)
+        self._alias = ChampionAlias(ModelRegistry(settings), project.name)
         self._boot_id = uuid.uuid4().hex
-        self._aliased: str | None = None  # version that the registry's `champion` was last pointed at from here
         self._controller = RolloutController(
             database, self._routing, project.rollout, clock=self._clock, num_replicas=num_replicas,
             driver=Driver.PLATFORM,
@@ -79,7 +79,9 @@ class RolloutDriver:
             for state in self._controller.record.driven_by(Driver.PLATFORM):
                 if state.model == self._project.name:
                     self._move(state)
-            self._follow_champion()
+            route = self._routing.find(self._project.name)
+            if route is not None:
+                self._alias.follow(route.champion)
         except SQLAlchemyError as error:
             logger.warning("state database cannot be reached (%s); rollouts hold", error)
 
@@ -89,17 +91,6 @@ class RolloutDriver:
             self._controller.tick(state.rollout_id, now, *self._observed(state, now))
         except StateConflictError as error:
             logger.info("%s", error.message)  # a person changed it meanwhile; the next tick sees that
-
-    def _follow_champion(self) -> None:
-        """Keeps the registry's alias in step with the traffic, whoever moved that."""
-        route = self._routing.find(self._project.name)
-        if route is None or route.champion == self._aliased:
-            return
-        try:
-            self._registry.set_alias(self._project.name, "champion", route.champion)
-        except UnknownNameError as error:
-            logger.warning("%s It answers all the same.", error.message)
-        self._aliased = route.champion
 
     def _observed(self, state: RolloutState, now: datetime) -> tuple[pa.Table, pa.Table]:
         """What was answered and what was mirrored since the rollout began, with the truth known now."""

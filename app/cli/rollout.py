@@ -146,7 +146,8 @@ def _require_registered(settings: Settings, project: Project, version: str) -> N
 
     One whose files are on this host needs no look: what the registry's library takes to import, a way back would wait.
     """
-    if not (settings.artefacts / project.name / version).exists():
+    is_name = version.isalnum()  # "." or "" are folders too
+    if not is_name or not (settings.artefacts / project.name / version).exists():
         from app.models.registry import ModelRegistry
 
         ModelRegistry(settings).folder(project.name, version)

@@ -195,6 +195,8 @@ def open_view(
     snapshot_id = None if pinned is None else pinned_version(pinned, read.label)["snapshot_id"]
     replaced = lake.table_properties(table).get(REPLACED) == "true"
     scan = lake.scan_buckets(table, _condition(read, stretch, as_of, replaced), snapshot_id)
+    if not replaced and scan.properties.get(REPLACED) == "true":  # marked between the two looks
+        scan = lake.scan_buckets(table, _condition(read, stretch, as_of, True), snapshot_id)
     if pinned is not None and snapshot_id is None:  # it had never been written to then
         scan = replace(scan, snapshot_id=None, files={})
     return ViewScan(read, scan, stretch)

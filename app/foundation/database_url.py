@@ -17,11 +17,20 @@ class DatabaseAwayError(StoreUnavailableError, sa.exc.SQLAlchemyError):
     @classmethod
     def of(cls, what: str, url: str, variable: str, error: sa.exc.OperationalError) -> DatabaseAwayError:
         """The error for the thing `what` (e.g. "use the control state"); the password is never shown."""
-        where = sa.make_url(url).render_as_string()
+        where = shown(url)
         return cls(
             f"cannot {what} at {where}: {error.orig}. Check that the server runs and can be reached, or set "
             f"{variable}.", store=where,
         )
+
+
+def shown(url: str | sa.URL) -> str:
+    """The URL without its password and without its query, where drivers take passwords too.
+
+    >>> shown("postgresql://me:secret@host/name?password=secret")
+    'postgresql://me:***@host/name'
+    """
+    return sa.make_url(url).set(query={}).render_as_string()
 
 
 def checked_url(url: str, variable: str) -> sa.URL:
@@ -35,7 +44,7 @@ def checked_url(url: str, variable: str) -> sa.URL:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError) as error:
         raise SettingsError(f"{variable} is no database URL. Expected e.g. {EXAMPLES}.", variable=variable) from error
-    where = parsed.render_as_string()  # without its password
+    where = shown(parsed)
     try:
         dialect = parsed.get_dialect()
         dialect.import_dbapi()

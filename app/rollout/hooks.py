@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
+
 from app.errors import RolloutError
 from app.foundation.import_path import resolve
 from app.rollout.decide import Observation
@@ -28,11 +30,9 @@ def ask_hook(hook: Hook, call: HookCall) -> HookAnswer:
         said = resolve(hook.function)(call)
     except Exception as error:
         logger.warning("hook %s of rollout %s raised", hook.name, call.rollout_id, exc_info=True)
-        return HookAnswer(None, f"{hook.function} raised {type(error).__name__}: {error}")
-    if said is True:
-        return HookAnswer(True, "go on")
-    if said is False:
-        return HookAnswer(False, "do not go on")
+        return HookAnswer(None, f"{hook.function} raised {type(error).__name__}; the driver's log says more")
+    if isinstance(said, bool | np.bool_):
+        return HookAnswer(bool(said), "go on" if said else "do not go on")
     if said is None:
         return HookAnswer(None, "not yet")
     return HookAnswer(None, f"{hook.function} said {said!r}; expected True, False or None")
