@@ -26,10 +26,10 @@ from pathlib import Path
 from app.serving.haproxy_configuration import public_address, servers, stand_in, with_public_bind
 from app.serving.port_request import SOCKET, PortAnswer, PortRequest, read_request, send_answer
 from app.serving.port_rules import Proxy, decide_has_port, decide_leave, decide_stand_in
-from app.serving.public_socket import can_connect, open_public_socket
+from app.serving.public_socket import may_listen, open_public_socket
 
 TICK_S = 0.5
-LEAVE_AFTER_S = 2.0  # without an owner
+LEAVE_AFTER_S = 10.0  # without an owner: on a busy host Ray takes seconds to start its next manager
 BETWEEN_STAND_INS_S = 1.0
 STOP_TIMEOUT_S = 3.0
 STAND_IN = Path("stand-in") / "haproxy.cfg"  # ends as Ray's own, so whoever looks for HAProxies finds both
@@ -83,7 +83,7 @@ class PortHolder:
 
     def _is_ownerless(self) -> bool:
         has_ray = self._ray in self._descriptors
-        has_replica = bool(self._managers) or any(can_connect(server) for server in servers(self._kept or ""))
+        has_replica = bool(self._managers) or any(may_listen(server) for server in servers(self._kept or ""))
         now = time.monotonic()
         if not decide_leave(
             has_ray=has_ray, has_manager=bool(self._managers), has_proxy=bool(self._proxies), has_replica=has_replica

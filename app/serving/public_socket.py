@@ -37,10 +37,12 @@ def open_public_socket(address: str, *, is_ours: bool) -> socket.socket:
     return public
 
 
-def can_connect(server: tuple[str, int]) -> bool:
-    """Whether somebody listens there."""
+def may_listen(server: tuple[str, int]) -> bool:
+    """Whether somebody listens there, or is too busy to say."""
     try:
         with socket.create_connection(server, timeout=CONNECT_TIMEOUT_S):
             return True
+    except TimeoutError:
+        return True
     except OSError:
         return False

@@ -24,7 +24,7 @@ from app.serving.haproxy import WRAPPER, serve_environment
 from app.settings import Settings
 
 FAKE_RAY = Path(__file__).parent / "fake_ray.py"
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 def free_port() -> int:
