@@ -23,6 +23,7 @@ from app.training.progress import EpochReport
 from app.training.train import TrainedModel, train
 from tests.cluster.dying_network import LAST_STEP
 from tests.cluster.training_rows import NETWORK, answers, project, rows
+from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -37,7 +38,10 @@ def cluster() -> Iterator[Cluster]:
             patch.setenv(name, value)
         nodes = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": True, "object_store_memory": 200_000_000},
+            head_node_args={
+                "num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(),
+                "object_store_memory": 200_000_000,
+            },
         )
         for _ in range(2):
             nodes.add_node(num_cpus=1, object_store_memory=100_000_000)
