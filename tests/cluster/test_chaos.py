@@ -44,6 +44,7 @@ NUM_REPLICAS = 3
 WAIT_S = 150.0
 KILL_EACH_S = 5.0
 BAD = "3"
+SHOWN_FAILURES = 100  # in the result file
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def report(outcome: Outcome, per_s: float, duration_s: float) -> dict[str, Any]:
             f"{s.failure} (after a kill of: {last_kill_before(s, outcome.kills)})"
             for s in failed if s.request_id not in broken
         )),
-        "failures": [asdict(s) for s in failed],
+        "failures": [asdict(s) for s in failed[:SHOWN_FAILURES]],
         "kills": dict(Counter(k.kind for k in outcome.kills)),
         "kill_times": [asdict(k) for k in outcome.kills],
         "latency_s": {f"p{q}": latencies.quantile(q / 100) for q in (50, 95, 99)} | {"max": latencies.max()},
