@@ -14,7 +14,6 @@ import asyncio
 import hashlib
 import itertools
 import logging
-import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,6 +25,7 @@ import msgpack
 
 from app.errors import ModelError
 from app.serving.haproxy import configuration_folder
+from app.serving.private_folder import make_private
 from app.serving.schema import Row
 from app.settings import Settings
 
@@ -54,13 +54,6 @@ class CandidateError(ModelError):
 def line_folder(settings: Settings, model: str) -> Path:
     """Where the candidate's replicas of this host listen: a short path, one for each home and model."""
     return configuration_folder(settings) / f"c-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
-
-
-def make_private(folder: Path) -> bool:
-    """Makes a folder that only this user may enter; false where somebody else's is in its place."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    places = [folder.stat(), folder.parent.stat()]
-    return all(place.st_uid == os.getuid() for place in places) and places[0].st_mode & 0o077 == 0
 
 
 def pack(message: Sequence[Any]) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.serving.haproxy_configuration import completed, public_address, with_public_bind
 from app.serving.port_request import PortAnswer, PortRequest, ask
+from app.serving.private_folder import close_to_others
 
 HOLDER = "app.serving.port_holder"
 HOLDER_TIMEOUT_S = 10.0
@@ -29,6 +30,8 @@ def main(binary: str, arguments: list[str]) -> None:
 def with_port(binary: str, arguments: list[str], configuration: Path) -> list[str]:
     """Completes the configuration file; gives the arguments by which others that serve are stopped, too."""
     folder = configuration.parent
+    if not close_to_others(folder):
+        raise SystemExit(f"{folder} or the folder above it is not this user's own. Remove it, or set another TMPDIR.")
     text = completed(configuration.read_text(), folder)
     address = public_address(text)
     if address is None:
@@ -64,7 +67,7 @@ def _ask_holder(binary: str, folder: Path, request: PortRequest) -> tuple[PortAn
             return ask(folder, request)
         except OSError as error:  # none runs, or it leaves just now
             if time.monotonic() > deadline:
-                raise SystemExit(f"no holder of the public port answers in {folder}; see holder.log there") from error
+                raise SystemExit(f"no holder of the public port in {folder} ({error}); see holder.log there") from error
         _start_holder(binary, folder)
         time.sleep(0.02)
 

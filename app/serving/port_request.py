@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,11 +37,14 @@ def ask(folder: Path, request: PortRequest) -> tuple[PortAnswer, int | None]:
     """Asks the holder of the folder. Gives its answer and, where it has the port, the listening socket's descriptor.
 
     Raises:
-        OSError: there is no holder, or it went away meanwhile.
+        OSError: there is no holder, it is another user's, or it went away meanwhile.
     """
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(TIMEOUT_S)
         line.connect(str(folder / SOCKET))
+        _, user = peer(line)
+        if user != os.getuid():
+            raise PermissionError(f"{folder / SOCKET} is held by user {user}")
         line.sendall(json.dumps(asdict(request)).encode() + b"\n")
         data, descriptors, _, _ = socket.recv_fds(line, 65_536, 1)
     if not data.endswith(b"\n"):
@@ -49,11 +54,18 @@ def ask(folder: Path, request: PortRequest) -> tuple[PortAnswer, int | None]:
     return answer, descriptors[0] if descriptors else None
 
 
+def peer(line: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end of a Unix socket."""
+    pid, user, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, user
+
+
 def read_request(line: socket.socket) -> PortRequest:
     """The request that comes over the line.
 
     Raises:
         OSError: none came whole in time.
+        ValueError: it is none.
     """
     line.settimeout(TIMEOUT_S)
     data = b""
@@ -62,8 +74,20 @@ def read_request(line: socket.socket) -> PortRequest:
         if not more or len(data) > MAX_BYTES:
             raise ConnectionResetError("the request did not come whole")
         data += more
-    said = json.loads(data)
-    return PortRequest(said["manager"], said["address"], tuple(said["replaced"]), said["configuration"])
+    return _parse(json.loads(data))
+
+
+def _parse(said: object) -> PortRequest:
+    match said:
+        case {"manager": int(manager), "address": str(address), "replaced": list(replaced), "configuration": str(text)}:
+            port = address.rpartition(":")[2]
+            if all(_is_pid(pid) for pid in (manager, *replaced)) and port.isdecimal() and int(port) < 65_536:
+                return PortRequest(manager, address, tuple(replaced), text)
+    raise ValueError("malformed; expected manager, address, replaced and configuration")
+
+
+def _is_pid(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < 2**31
 
 
 def send_answer(line: socket.socket, answer: PortAnswer, descriptor: int | None) -> None:

@@ -1,8 +1,11 @@
-"""The listening socket of the public port."""
+"""The listening socket of the public port, and which processes have it."""
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 BACKLOG = 4_096  # connections that wait while no HAProxy accepts; the kernel cuts it to net.core.somaxconn
 CONNECT_TIMEOUT_S = 0.2
@@ -46,3 +49,30 @@ def may_listen(server: tuple[str, int]) -> bool:
         return True
     except OSError:
         return False
+
+
+def listening_at(address: str) -> set[str]:
+    """Sockets that listen at the address's port, as a process's descriptors name them."""
+    port = int(address.rpartition(":")[2])
+    rows = [row.split() for table in ("tcp", "tcp6") for row in _lines(Path("/proc/net") / table)]
+    return {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+
+
+def has_any(pid: int, sockets: AbstractSet[str]) -> bool:
+    """Whether a process has one of the sockets open. A HAProxy that was told to end closes its own at once."""
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as descriptors:
+            return any(_target(descriptor.path) in sockets for descriptor in descriptors)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # it ended, or is another user's
+        return False
+
+
+def _lines(table: Path) -> list[str]:
+    return table.read_text().splitlines()[1:] if table.exists() else []
+
+
+def _target(descriptor: str) -> str | None:
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:  # closed meanwhile
+        return None

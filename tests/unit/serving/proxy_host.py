@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,6 +70,22 @@ def replica(name: str) -> Iterator[int]:
         thread.join()
 
 
+@contextmanager
+def running_host(settings: Settings) -> Iterator[ProxyHost]:
+    """A host whose manager has started its first HAProxy, without replicas."""
+    with tempfile.TemporaryDirectory() as folder:  # a short path, for sockets
+        host = ProxyHost(settings, Path(folder) / "node", free_port())
+        host.start_manager()
+        host.start()
+        yield host
+        host.stop()
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(pid), f"{pid} ends")
+
+
 class ProxyHost:
     """One node of one home. Every process it starts is ended by `stop`."""
 
@@ -91,6 +108,28 @@ class ProxyHost:
 
     def start(self, *replica_ports: int) -> int:
         """Starts HAProxy anew or, where this manager has one, in its place; waits until it runs, gives its pid."""
+        pid = self.start_with(self.configuration(*replica_ports))
+        assert psutil.pid_exists(pid), self.log()
+        self.haproxy = pid
+        return pid
+
+    def start_with(self, configuration: str) -> int:
+        """The same with any configuration; waits until it runs or has ended."""
+        path = self.folder / "haproxy.cfg"
+        path.write_text(configuration)
+        command = [str(WRAPPER), "-db", "-f", str(path), "-dR"]
+        if self.haproxy is not None:
+            command += ["-sf", str(self.haproxy), "-x", str(self.folder / "admin.sock")]
+        pid = self._tell(json.dumps({"command": command, "log": str(self.folder / "start.log")}))
+        wait_until(lambda: self.answering_pid() == pid or not psutil.pid_exists(pid), "HAProxy runs")
+        return pid
+
+    def log(self) -> str:
+        """What the newest HAProxy said at its start."""
+        return (self.folder / "start.log").read_text()
+
+    def configuration(self, *replica_ports: int) -> str:
+        """What Ray would write."""
         configuration = self.folder / "haproxy.cfg"
         servers = [ServerConfig(name=f"r{port}", host="127.0.0.1", port=port) for port in replica_ports]
         api = HAProxyApi(
@@ -104,15 +143,7 @@ class ProxyHost:
             str(configuration),
         )
         api._generate_config_file_internal()
-        command = [str(WRAPPER), "-db", "-f", str(configuration), "-dR"]
-        if self.haproxy is not None:
-            command += ["-sf", str(self.haproxy), "-x", str(self.folder / "admin.sock")]
-        log = self.folder / "start.log"
-        pid = self._tell(json.dumps({"command": command, "log": str(log)}))
-        wait_until(lambda: self.answering_pid() == pid or not psutil.pid_exists(pid), "HAProxy runs")
-        assert psutil.pid_exists(pid), log.read_text()
-        self.haproxy = pid
-        return pid
+        return configuration.read_text()
 
     def answering_pid(self) -> int | None:
         """What `show info` says, as Ray asks."""

@@ -17,10 +17,10 @@ from app.serving.candidate_line import (
     CandidateError,
     CandidateLines,
     CandidateListener,
-    make_private,
     pack,
     unpacker,
 )
+from app.serving.private_folder import make_private
 
 Rows = list[dict[str, Any]]
 

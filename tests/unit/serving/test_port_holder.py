@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +10,15 @@ import psutil
 import pytest
 
 from app.settings import Settings
-from tests.unit.serving.proxy_host import Asking, ProxyHost, free_port, replica, wait_until
+from tests.unit.serving.proxy_host import Asking, ProxyHost, kill, replica, running_host, wait_until
 
 STAND_IN = "stand-in"
 
 
 @pytest.fixture
 def host(settings: Settings) -> Iterator[ProxyHost]:
-    with tempfile.TemporaryDirectory() as folder:  # a short path, for sockets
-        started = ProxyHost(settings, Path(folder), free_port())
-        started.start_manager()
-        started.start()
+    with running_host(settings) as started:
         yield started
-        started.stop()
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(pid), f"{pid} ends")
 
 
 def test_before_an_application_is_there_the_answer_is_404(host: ProxyHost) -> None:
@@ -127,7 +116,7 @@ def test_nothing_outlives_serve(host: ProxyHost) -> None:
 def test_a_port_that_another_home_holds_is_not_shared(host: ProxyHost, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder, replica("a") as a:
         host.start(a)
-        other = ProxyHost(settings, Path(folder), host.port)
+        other = ProxyHost(settings, Path(folder) / "node", host.port)
         other.start_manager()
         with pytest.raises(AssertionError, match=f"cannot listen at 127.0.0.1:{host.port}: Address already in use"):
             other.start()

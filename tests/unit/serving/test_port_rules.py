@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.serving.port_rules import Proxy, decide_has_port, decide_leave, decide_stand_in
+from app.serving.port_rules import Proxy, decide_has_port, decide_leave, decide_stand_in, decide_trial
 
 SERVING = Proxy(1, has_port=True, has_replicas=True)
 RETIRED = Proxy(2, has_port=True, has_replicas=True, retired=True)
@@ -56,3 +56,24 @@ def test_when_the_port_is_given_up(
 ) -> None:
     leaves = decide_leave(has_ray=has_ray, has_manager=has_manager, has_proxy=has_proxy, has_replica=has_replica)
     assert leaves is expected
+
+
+def test_a_node_whose_manager_does_not_come_again_is_given_up() -> None:
+    others = {"has_ray": True, "has_proxy": True, "has_replica": True}
+    assert decide_leave(**others, has_manager=False, unmanaged_s=61)
+    assert not decide_leave(**others, has_manager=False, unmanaged_s=59)
+    assert not decide_leave(**others, has_manager=True, unmanaged_s=61)
+
+
+@pytest.mark.parametrize(
+    ("lives", "has_taken_over", "age_s", "expected"),
+    [
+        (True, False, 0.1, None),
+        (False, False, 0.1, False),  # died at its start
+        (True, True, 0.1, True),
+        (False, True, 0.1, True),  # ran, then was killed
+        (True, False, 5.0, True),  # the first, or those before it do not let go
+    ],
+)
+def test_when_a_new_haproxy_counts(lives: bool, has_taken_over: bool, age_s: float, expected: bool | None) -> None:
+    assert decide_trial(lives=lives, has_taken_over=has_taken_over, age_s=age_s) is expected
