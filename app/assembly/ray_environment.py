@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def ray_environment(settings: Settings | None = None) -> dict[str, str]:
         SettingsError: see `serve_environment`.
     """
     return {**serve_environment(settings), **TRAIN_VARIABLES}
+
+
+def export_lines(settings: Settings) -> str:
+    """What a shell has to `eval` before `ray start`, on a head and on each worker.
+
+    Raises:
+        SettingsError: see `serve_environment`.
+    """
+    binaries = shlex.quote(str(Path(sys.executable).parent))
+    variables = {**ray_environment(settings), "RAY_AUTH_MODE": "token", "MILLRACE_HOME": str(settings.home)}
+    return "\n".join(
+        [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        + [f'export PATH={binaries}:"$PATH"']
+    )
 
 
 def head_environment(settings: Settings) -> dict[str, str]:

@@ -4,6 +4,7 @@ millrace demo    the whole loop in a private Ray, then the report
 millrace up      the platform, kept running          millrace down    stop it
 millrace submit  a job to a cluster, with its provenance packed
 millrace status  the current run
+millrace environment  what a shell evaluates before `ray start`
 millrace reproduce  a recorded run, trained again from its record and compared
 millrace tokens  create, list, revoke: who may use the HTTP interface, and for what
 millrace features …  definitions (plan, apply, versions, diff, rollback, lineage, impact, delete, docs …) and rows
@@ -56,6 +57,14 @@ def down() -> None:
     from app.assembly.platform import stop_platform
 
     stop_platform(load_settings())
+
+
+@app.command()
+def environment() -> None:
+    """Prints the variables that Ray must be started with: `eval "$(millrace environment)"`, then `ray start`."""
+    from app.assembly.ray_environment import export_lines
+
+    typer.echo(export_lines(load_settings(in_job=False)))
 
 
 @app.command()
