@@ -9,36 +9,32 @@ home where the loop has ingested and backfilled.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from app.assembly.job import execute
 from app.evaluation.gates import GateResult
 from app.evaluation.validate import validate
 from app.features.training_set import TrainingSet
 from app.models.artefact import ServableModel
 from app.models.export import save_torch
 from app.pipeline.history import labelled_rows
-from app.pipeline.prepare import backfill_features, ingest_sources
 from app.pipeline.session import Session
 from app.spec.gates import ServingGate
 from app.spec.models import TorchModel
 from app.training.arrays import inputs_of
 from app.training.estimator import train_estimator
 from benchmarks.bench_model import trained
+from benchmarks.project_rows import run_on_rows
 from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,23 +45,11 @@ FORTNIGHT = pd.Timedelta(days=14)
 
 def main() -> None:
     """Measures, prints the table, writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--home", help="a home where the project's rows are ingested and backfilled")
-    options = parser.parse_args()
-    ref = "tests.projects.tiny:PROJECT" if options.quick else "app.project:PROJECT"
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as fresh:
-        os.environ["MILLRACE_HOME"] = options.home or fresh
-        code = execute(ref, partial(measure, subject="margins-quick" if options.quick else "margins"))
-    raise SystemExit(code)
+    run_on_rows(__doc__, "margins", measure)
 
 
-def measure(session: Session, subject: str) -> None:
+def measure(session: Session, subject: str, *, quick: bool) -> None:
     """Judges sound models by the project's gates on rows that none of them learned from."""
-    if session.run.output("backfill") is None:
-        ingest_sources(session)
-        backfill_features(session)
     timeline = session.project.timeline
     middle = timeline.train_start + LEARNED_SHARE * (timeline.train_end - timeline.train_start)
     past = labelled_rows(session, [timeline.train_start, middle], middle)

@@ -9,7 +9,6 @@ ingested and backfilled. The settings were chosen on folds inside the training s
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -26,7 +25,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from app.assembly.job import execute
 from app.evaluation.bootstrap import paired_difference, with_intervals
 from app.features.training_set import TrainingSet
 from app.foundation.import_path import resolve
@@ -35,12 +33,12 @@ from app.models.export import save_torch
 from app.models.signature import Signature
 from app.models.transform import Transform
 from app.pipeline.fit import first_training_rows, first_validation_rows
-from app.pipeline.prepare import backfill_features, ingest_sources
 from app.pipeline.session import Session
 from app.spec.models import SklearnModel, Task, TorchModel
 from app.training.arrays import inputs_of, target_of, to_arrays
 from app.training.estimator import fit_estimator, vocabularies
 from app.training.steps import train_in_process
+from benchmarks.project_rows import run_on_rows
 from benchmarks.record import code_state
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,24 +49,11 @@ Scores = tuple[np.ndarray, float]  # scores of the held-out rows, seconds of tra
 
 def main() -> None:
     """Measures, prints the table, writes JSON and plot, ends with the ratio line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--home", help="a home where the project's rows are ingested and backfilled")
-    options = parser.parse_args()
-    ref = "tests.projects.tiny:PROJECT" if options.quick else "app.project:PROJECT"
-    seeds = (7,) if options.quick else (7, 8, 9)
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as fresh:
-        os.environ["MILLRACE_HOME"] = options.home or fresh
-        code = execute(ref, partial(measure, subject="model-quick" if options.quick else "model", seeds=seeds))
-    raise SystemExit(code)
+    run_on_rows(__doc__, "model", measure)
 
 
-def measure(session: Session, subject: str, seeds: tuple[int, ...]) -> None:
+def measure(session: Session, subject: str, *, quick: bool) -> None:
     """Every model on the same rows."""
-    if session.run.output("backfill") is None:
-        ingest_sources(session)
-        backfill_features(session)
     past, future = first_training_rows(session), first_validation_rows(session)
     model, baseline, task = session.project.model, session.project.baseline, session.project.label.task
     assert isinstance(model, TorchModel) and task == "binary", "the benchmark is of a network for binary labels"
@@ -77,7 +62,7 @@ def measure(session: Session, subject: str, seeds: tuple[int, ...]) -> None:
         "trees, the baseline": trees(baseline, past, future),
         "trees, scikit-learn's settings": trees(bare, past, future),
     }
-    for seed in seeds:
+    for seed in (7,) if quick else (7, 8, 9):
         scored[f"network, seed {seed}"] = network(replace(model, seed=seed), task, past, future)
     label = future.frame["label"].to_numpy(dtype=np.float64)
     rows = {name: judged(label, scores, seconds, scored) for name, (scores, seconds) in scored.items()}

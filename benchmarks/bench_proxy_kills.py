@@ -20,17 +20,14 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from app.assembly.ray_environment import ray_environment
-from app.serving.leftover import stop_leftover
-from app.settings import load_settings
 from benchmarks.record import code_state
+from benchmarks.serving_ray import serving_ray
 from tests.cluster.chaos import HAPROXY, broke_with_the_proxy
 from tests.cluster.proxy_kills import MANAGER, kill_one, wait_until
 from tests.cluster.serving_app import NUM_REPLICAS, App, running_app, save_network
@@ -48,26 +45,13 @@ def main() -> None:
     rounds = 1 if parser.parse_args().quick else 3
     measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for side, variables in SIDES.items():
-        with tempfile.TemporaryDirectory() as scratch, _ray(Path(scratch), variables), _app(Path(scratch)) as app:
-            measured[side] = {
-                kind: [_round(app, kind, Path(scratch)) for _ in range(rounds)] for kind in (HAPROXY, MANAGER)
-            }
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            with serving_ray(scratch, variables), _app(scratch) as app:
+                measured[side] = {
+                    kind: [_round(app, kind, scratch) for _ in range(rounds)] for kind in (HAPROXY, MANAGER)
+                }
     _report(measured, rounds)
-
-
-@contextmanager
-def _ray(home: Path, variables: dict[str, str]) -> Iterator[None]:
-    os.environ["MILLRACE_HOME"] = str(home)
-    settings = load_settings(in_job=False)
-    os.environ.update({**ray_environment(settings), **variables})
-    ray.init(
-        address="local", num_cpus=8, include_dashboard=False, object_store_memory=300_000_000, log_to_driver=False
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        stop_leftover(settings)
 
 
 def _app(scratch: Path) -> AbstractContextManager[App]:

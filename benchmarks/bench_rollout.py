@@ -24,8 +24,6 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ import pandas as pd
 import ray
 import torch
 
-from app.assembly.ray_environment import ray_environment
 from app.assembly.rollout_driver import start_rollout_driver
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
 from app.models.artefact import Inputs
@@ -43,10 +40,10 @@ from app.models.registry import LoggedRun, ModelRegistry
 from app.models.transform import Transform
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
-from app.serving.leftover import stop_leftover
 from app.serving.live_check import wait_live
-from app.settings import Settings, load_settings
+from app.settings import Settings
 from benchmarks.record import code_state
+from benchmarks.serving_ray import serving_ray
 from tests.cluster.serving_app import NUM_REPLICAS, App, running_app
 from tests.cluster.serving_project import HELD, LIVE_CANARY
 from tests.cluster.steady_load import Sent, SteadyLoad
@@ -66,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     rounds = 1 if parser.parse_args().quick else 5
-    with tempfile.TemporaryDirectory() as scratch, _ray(Path(scratch)), running_app(Path(scratch), REF) as app:
+    with tempfile.TemporaryDirectory() as scratch, serving_ray(Path(scratch)), running_app(Path(scratch), REF) as app:
         sizes_mb = _save_big(app.settings)
         _register(app.settings)
         start_rollout_driver(REF, app.settings, NUM_REPLICAS)
@@ -84,20 +81,6 @@ def main() -> None:
         finally:
             ray.kill(ray.get_actor(driver_name("shop"), COLLECTOR_NAMESPACE))
     _report(measured, sizes_mb, rounds)
-
-
-@contextmanager
-def _ray(home: Path) -> Iterator[None]:
-    settings = load_settings({"MILLRACE_HOME": str(home)}, in_job=False)
-    os.environ.update(ray_environment(settings))
-    ray.init(
-        address="local", num_cpus=8, include_dashboard=False, object_store_memory=300_000_000, log_to_driver=False
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        stop_leftover(settings)
 
 
 class _Wide(torch.nn.Module):

@@ -36,12 +36,10 @@ from rich.table import Table
 from starlette.requests import Request
 
 from app.assembly.application import deploy
-from app.assembly.ray_environment import ray_environment
 from app.foundation.access import TokenRegistry
 from app.foundation.state import StateDatabase
 from app.monitoring.profiler import start_profiler
 from app.serving.arrow_bodies import ARROW_STREAM, write_table
-from app.serving.leftover import stop_leftover
 from app.serving.routing import RoutingTable, candidate_name
 from app.settings import Settings, load_settings
 from benchmarks.peers import HERE, peer_python
@@ -50,6 +48,7 @@ from benchmarks.record import code_state
 from benchmarks.serving_costs import measure_costs
 from benchmarks.serving_load import Load, measure
 from benchmarks.serving_project import DAY, NUM_CUSTOMERS, PROJECT, START, fill, rows, save_model
+from benchmarks.serving_ray import serving_ray
 
 RESULTS = Path(__file__).parent / "results"
 REF = "benchmarks.serving_project:PROJECT"
@@ -101,18 +100,13 @@ def main() -> None:
 
 @contextmanager
 def _ray(home: Path) -> Iterator[Settings]:
-    settings = replace(load_settings({"MILLRACE_HOME": str(home)}, in_job=False), http_port=_free_port())
-    os.environ.update(ray_environment(settings))
-    ray.init(
-        address="local", num_cpus=8, include_dashboard=False, object_store_memory=300_000_000, log_to_driver=False
-    )
-    try:
-        serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
-        yield settings
-    finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
-        stop_leftover(settings)
+    with serving_ray(home):
+        settings = replace(load_settings(in_job=False), http_port=_free_port())
+        try:
+            serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
+            yield settings
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _bare(settings: Settings, model: Path, connections: tuple[int, ...], duration_s: float) -> Loads:

@@ -16,6 +16,8 @@ TRAIN_VARIABLES = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 
+GUARDED = {"RAY_AUTH_MODE": "token"}
+
 
 def ray_environment(settings: Settings | None = None) -> dict[str, str]:
     """HAProxy in throughput mode, training state for the dashboard.
@@ -33,7 +35,7 @@ def export_lines(settings: Settings) -> str:
         SettingsError: see `serve_environment`.
     """
     binaries = shlex.quote(str(Path(sys.executable).parent))
-    variables = {**ray_environment(settings), "RAY_AUTH_MODE": "token", "MILLRACE_HOME": str(settings.home)}
+    variables = {**ray_environment(settings), **GUARDED, "MILLRACE_HOME": str(settings.home)}
     return "\n".join(
         [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
         + [f'export PATH={binaries}:"$PATH"']
@@ -51,4 +53,4 @@ def head_environment(settings: Settings) -> dict[str, str]:
     """
     binaries = str(Path(sys.executable).parent)
     path = os.pathsep.join([binaries, *os.get_exec_path()])
-    return {**os.environ, **ray_environment(settings), "RAY_AUTH_MODE": "token", "PATH": path}
+    return {**os.environ, **ray_environment(settings), **GUARDED, "PATH": path}

@@ -98,7 +98,7 @@ def submit(
 ) -> None:
     """Submits jobs/VERB.py as `ray job submit` would, with commit, diff and lock hash packed along.
 
-    Options of the job itself stand behind `--`: `millrace submit backfill -- --view NAME`.
+    Options of the job itself stand behind `--`: `millrace submit backfill -- --views NAME`.
     """
     from app.assembly.submit import submit_job
 

@@ -146,8 +146,7 @@ def _require_registered(settings: Settings, project: Project, version: str) -> N
 
     One whose files are on this host needs no look: what the registry's library takes to import, a way back would wait.
     """
-    is_name = version.isalnum()  # "." or "" are folders too
-    if not is_name or not (settings.artefacts / project.name / version).exists():
+    if not (version.isalnum() and (settings.artefacts / project.name / version).exists()):
         from app.models.registry import ModelRegistry
 
         ModelRegistry(settings).folder(project.name, version)

@@ -184,6 +184,8 @@ class ModelRegistry:
         Raises:
             UnknownNameError: no such version.
         """
+        if not version.isalnum():  # "" and "." would be folders too
+            raise UnknownNameError(f"model {name!r} has no version {version!r}.", model=name, version=version)
         target = self._settings.artefacts / name / version
         if target.exists():
             return target

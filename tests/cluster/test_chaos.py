@@ -25,7 +25,6 @@ import ray
 from app.assembly.rollout_driver import start_rollout_driver
 from app.errors import RolloutError
 from app.foundation.lake import Lake
-from app.foundation.lineage import provenance
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
 from app.predictionlog.reader import read_predictions
 from app.predictionlog.shipper import ship_all
@@ -33,6 +32,7 @@ from app.predictionlog.tables import table_name
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
 from app.serving.live_check import wait_live
+from benchmarks.record import code_state
 from tests.cluster.chaos import HAPROXY, Kill, Killer, broke_with_the_proxy, last_kill_before
 from tests.cluster.serving_app import App, running_app, save_network
 from tests.cluster.serving_project import CHAOS
@@ -184,7 +184,7 @@ def report(outcome: Outcome, per_s: float, duration_s: float) -> dict[str, Any]:
         ],
         "hardware": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_average": os.getloadavg()},
         "versions": {"python": platform.python_version(), "ray": ray.__version__},
-        "provenance": {key: value for key, value in provenance().items() if key != "code_diff"},
+        "provenance": code_state(),
     }
 
 

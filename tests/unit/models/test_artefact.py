@@ -12,7 +12,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import FunctionTransformer
 
-from app.errors import MissingColumnError, ModelError, SchemaMismatchError
+from app.errors import MissingColumnError, ModelError, SchemaMismatchError, UnknownNameError
 from app.models.artefact import Inputs, ServableModel, Target, estimator_matrix
 from app.models.export import save_estimator, save_torch
 from app.models.registry import LoggedRun, ModelRegistry
@@ -135,5 +135,10 @@ def test_a_registered_version_is_found_by_number_and_alias(settings: Settings, t
     assert register("another run") == "2"
     registry.set_alias("late", "champion", version)
     assert registry.alias("late", "champion") == version == "1"
+    with pytest.raises(UnknownNameError, match="'99'"):
+        registry.set_alias("late", "champion", "99")
+    for no_version in ("", ".", "..", "1/..", "99"):
+        with pytest.raises(UnknownNameError):
+            registry.folder("late", no_version)
     assert registry.tags("late", version)["purpose"] == "t"
     assert ServableModel.load(registry.folder("late", version)).kind == "torch"

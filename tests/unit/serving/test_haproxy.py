@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ from app.serving.haproxy import WRAPPER, configuration_folder, serve_environment
 from app.serving.haproxy_start import HOLDER
 from app.serving.leftover import stop_leftover
 from app.settings import Settings
+from tests.unit.serving.sleeper import SLEEPER
 
 
 def test_environment(settings: Settings) -> None:
@@ -27,9 +27,8 @@ def test_environment(settings: Settings) -> None:
 
 
 def test_leftover_is_stopped_and_others_are_not(settings: Settings) -> None:
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    ours = subprocess.Popen([*sleeper, "-f", str(configuration_folder(settings) / "node" / "haproxy.cfg")])
-    other = subprocess.Popen([*sleeper, "-f", str(settings.home / "haproxy.cfg")])
+    ours = subprocess.Popen([*SLEEPER, "-f", str(configuration_folder(settings) / "node" / "haproxy.cfg")])
+    other = subprocess.Popen([*SLEEPER, "-f", str(settings.home / "haproxy.cfg")])
     try:
         assert stop_leftover(settings) == [ours.pid]
         assert psutil.pid_exists(other.pid)
@@ -41,11 +40,10 @@ def test_leftover_is_stopped_and_others_are_not(settings: Settings) -> None:
 
 def test_a_holder_is_left_to_its_ray_while_that_lives(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftover, "STOP_TIMEOUT_S", 0.5)
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     node = str(configuration_folder(settings) / "node")
-    ray = subprocess.Popen(sleeper)
-    holder = subprocess.Popen([*sleeper, HOLDER, node, str(ray.pid)])
-    stand_in = subprocess.Popen([*sleeper, "-f", f"{node}/stand-in/haproxy.cfg"])
+    ray = subprocess.Popen(SLEEPER)
+    holder = subprocess.Popen([*SLEEPER, HOLDER, node, str(ray.pid)])
+    stand_in = subprocess.Popen([*SLEEPER, "-f", f"{node}/stand-in/haproxy.cfg"])
     try:
         assert stop_leftover(settings) == []
         ray.kill()

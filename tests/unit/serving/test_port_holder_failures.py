@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from app.serving.port_holder import PortHolder
 from app.serving.port_request import SOCKET, PortRequest, ask
 from app.settings import Settings
 from tests.unit.serving.proxy_host import ProxyHost, free_port, kill, replica, running_host, wait_until
+from tests.unit.serving.sleeper import SLEEPER
 
 STAND_IN = "stand-in"
 WHOLE = {"manager": 1, "address": "127.0.0.1:8000", "replaced": [], "configuration": ""}
@@ -83,7 +83,7 @@ def test_an_error_that_nobody_expected_leaves_haproxy_alone(
     with running_host(settings) as host, replica("a") as a:
         host.start(a)
         kill(holder_of(host))
-        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        sleeper = subprocess.Popen(SLEEPER)
 
         def fail(_: PortHolder) -> None:
             raise KeyError("unexpected")
@@ -148,7 +148,7 @@ def test_a_holder_without_a_manager_leaves_though_replicas_of_other_nodes_answer
     monkeypatch.setattr(port_rules, "UNMANAGED_S", 0.5)
     monkeypatch.setattr(port_holder, "LEAVE_AFTER_S", 0.5)
     binary = serve_environment(settings)["MILLRACE_HAPROXY_BINARY"]
-    sleepers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
+    sleepers = [subprocess.Popen(SLEEPER) for _ in range(2)]
     ray, manager = sleepers
     with tempfile.TemporaryDirectory() as folder, replica("elsewhere") as port, socket.socket(socket.AF_UNIX) as line:
         line.bind(str(Path(folder) / SOCKET))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from app.serving.watched_processes import WatchedProcesses
+from tests.unit.serving.sleeper import SLEEPER
 
 
 @pytest.fixture(params=[True, False], ids=["pidfd", "polling"])
@@ -26,7 +26,7 @@ def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def sleeper() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    return subprocess.Popen(SLEEPER)
 
 
 def test_only_the_one_that_ends_is_reported_and_once(line: socket.socket) -> None:
