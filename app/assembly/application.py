@@ -43,8 +43,9 @@ def build_application(project_ref: str, settings: Settings, num_replicas: int | 
         "max_surge_percent": 100,  # an update starts the new replicas before it stops the old ones
         "graceful_shutdown_timeout_s": SHUTDOWN_GRACE_S,
         "ray_actor_options": {"num_cpus": NUM_CPUS_PER_REPLICA},
-        # A line for each request would cost more than the prediction log, which says more of it.
-        "logging_config": LoggingConfig(enable_access_log=False),
+        # A line for each request would cost more than the prediction log, which says more of it; at level INFO Serve
+        # makes the line before it is left out.
+        "logging_config": LoggingConfig(enable_access_log=False, log_level="WARNING"),
     }
     candidate = cast(Deployment, CandidateReplica).options(**candidate_scale(project, settings), **shared)
     ingress = cast(Deployment, Ingress).options(**ingress_scale(policy, num_replicas), **shared)

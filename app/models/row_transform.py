@@ -31,6 +31,7 @@ class RowTransform:
         self._mean = np.array(transform.mean)
         self._scale = np.array(transform.scale)
         self._flagged = [transform.numeric.index(name) for name in transform.flagged]
+        self._columns = list(zip(self._numeric, transform.mean, transform.scale, strict=True))
         self._codes = [{text: n for n, text in enumerate(v, start=1)} for v in transform.vocabularies]
 
     def apply(self, rows: Sequence[Mapping[str, Any]]) -> Arrays | None:
@@ -39,6 +40,8 @@ class RowTransform:
         Raises:
             KeyError: a row lacks a column.
         """
+        if len(rows) == 1:
+            return self._apply_one(rows[0])
         given = [[row[name] for name in self._numeric] for row in rows]
         kinds = {type(value) for row in given for value in row}
         if not kinds <= NUMBERS:
@@ -53,13 +56,36 @@ class RowTransform:
                 return None
             for b, text in enumerate(texts):
                 codes[b, c] = 0 if text is None else code.get(text, 0)
-        numeric = np.minimum(np.maximum((values - self._mean) / self._scale, -CLIP), CLIP)
+        with np.errstate(over="ignore"):  # beyond every float is beyond the clip
+            numeric = np.minimum(np.maximum((values - self._mean) / self._scale, -CLIP), CLIP)
         missing = np.isnan(values)
         if missing.any():
             numeric = np.where(missing, 0.0, numeric)
         if self._flagged:
             numeric = np.concatenate([numeric, missing[:, self._flagged]], axis=1)
         return numeric.astype(np.float32), codes
+
+    def _apply_one(self, row: Mapping[str, Any]) -> Arrays | None:
+        """The same for one row: of so few numbers, the calls of numpy would take longer than the arithmetic."""
+        numeric, missing = [], []
+        for name, mean, scale in self._columns:
+            value = row[name]
+            kind = type(value)
+            if kind not in NUMBERS or (kind is int and not -MAX_EXACT < value < MAX_EXACT):
+                return None
+            lacks = value is None or value != value
+            missing.append(lacks)
+            numeric.append(0.0 if lacks else min(max((value - mean) / scale, -CLIP), CLIP))
+        numeric += [missing[place] for place in self._flagged]
+        codes = []
+        for name, code in zip(self._categorical, self._codes, strict=True):
+            value = row[name]
+            if type(value) is int and -MAX_EXACT < value < MAX_EXACT:
+                value = str(value)
+            elif value is not None and type(value) is not str:
+                return None
+            codes.append(0 if value is None else code.get(value, 0))
+        return np.array([numeric], dtype=np.float32), np.array([codes], dtype=np.int64)
 
 
 def _texts(column: list[Any]) -> list[str | None] | None:

@@ -159,7 +159,8 @@ class Transform:
                 )
         values = numeric_matrix(frame, self.numeric)
         missing = np.isnan(values)
-        scaled = np.clip((values - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
+        with np.errstate(over="ignore"):  # beyond every float is beyond the clip
+            scaled = np.clip((values - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
         flags = missing[:, [self.numeric.index(n) for n in self.flagged]]
         numeric = np.concatenate([np.where(missing, 0.0, scaled), flags], axis=1).astype(np.float32)
         codes = np.zeros((len(frame), len(self.categorical)), dtype=np.int64)

@@ -15,8 +15,11 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
+
 Kind = Literal["predictions", "labels", "mirrored"]
 SUFFIX = ".jsonl"
+_AS_TEXT = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 
@@ -53,7 +56,7 @@ class SegmentWriter:
         with self._lock:
             sequence = self.sequence
             self.sequence += 1
-            data = _ENCODER.encode({"boot_id": self.boot_id, "sequence": sequence, **record}).encode() + b"\n"
+            data = _encoded({"boot_id": self.boot_id, "sequence": sequence, **record}) + b"\n"
             written = os.write(self._descriptor, data)
             self._num_bytes += written
             if written != len(data):
@@ -77,6 +80,14 @@ class SegmentWriter:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_SH)  # until it is closed, also by death: nobody sweeps it meanwhile
         return descriptor
+
+
+def _encoded(record: dict[str, Any]) -> bytes:
+    """A record as JSON; what JSON does not have is text, NaN is null."""
+    try:
+        return orjson.dumps(record, default=str, option=_AS_TEXT)
+    except TypeError:  # a whole number of more than 64 bits
+        return _ENCODER.encode(record).encode()
 
 
 def has_writer(path: Path) -> bool:

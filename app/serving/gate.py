@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from app.errors import MillraceError, RequestError
@@ -173,13 +174,13 @@ class Gate:
             request_id, epoch = table.request_id, table.route.epoch
             if not wants_arrow:
                 answer = {"request_id": request_id, "epoch": epoch, "predictions": table.rows.to_pylist()}
-                await _send(send, 200, JSON, json.dumps(answer, separators=(",", ":")).encode(), reply)
+                await _send(send, 200, JSON, orjson.dumps(answer), reply)
                 return
             data = write_table(table.rows)
         else:
             answered = await self._service.predict_json(body, caller, override)
             if not wants_arrow:
-                await _send(send, 200, JSON, json.dumps(answered.body, separators=(",", ":")).encode(), reply)
+                await _send(send, 200, JSON, orjson.dumps(answered.body), reply)
                 return
             request_id, epoch = answered.request_id, answered.route.epoch
             data = write_table(pa.Table.from_pylist([p.to_json() for p in answered.predictions]))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
+import orjson
+
 from app.errors import RequestError
 from app.serving.schema import RequestSchema, Row, check_list, check_moment, check_row, is_text, shown
 
@@ -56,7 +58,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_BODY_BYTES:
         raise too_large(len(body), MAX_BODY_BYTES)
     try:
-        value = _DECODER.decode(body.decode())
+        value = _parsed(body)
     except (ValueError, RecursionError) as error:
         raise MalformedRequestError(f"the body is not JSON: {error}. Send a JSON object.") from error
     if not isinstance(value, dict):
@@ -140,8 +142,15 @@ def check_keys(rows: Sequence[Row], key: str, required: bool) -> tuple[str, ...]
     return tuple(keys)
 
 
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:  # no JSON, or of the kind whose error names the field: 1e999, half a surrogate pair
+        return _DECODER.decode(body.decode())
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value; send null")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # made once: making one costs more than a small body
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -80,6 +80,9 @@ def check_row(row: object, columns: Mapping[str, DType], where: str, required: f
             raise RequestError(
                 f"{where} has an unknown field {shown(name)}; known: {', '.join(columns)}.", where=where, field=name
             )
+        if dtype == "float64" and type(value) is float and math.isfinite(value):  # what most values are
+            checked[name] = value
+            continue
         good = None if value is None else _CHECKS[dtype](value)
         checked[name] = check_value(value, dtype, f"{where}.{name}") if good is None else good
     return checked

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +52,11 @@ def test_usual_rows_need_no_frame() -> None:
     assert RowTransform(FITTED).apply(usual) is not None
     assert RowTransform(FITTED).apply([{**usual[0], "a": "1.5"}]) is None
     assert RowTransform(FITTED).apply([{**usual[0], "n": 1.0}]) is None
+
+
+@pytest.mark.parametrize("num_rows", [1, 2])
+def test_an_absurd_number_is_clipped(num_rows: int) -> None:
+    rows = [{"a": 1.0, "b": 1.7e308, "c": 1, "k": "x", "n": 1}] * num_rows
+    found = RowTransform(FITTED).apply(rows)
+    assert found is not None
+    assert found[0].tobytes() == FITTED.apply(pd.DataFrame(rows))[0].tobytes()

@@ -15,15 +15,15 @@ REPLICAS = [ServerConfig(name="a", host="127.0.0.1", port=30001), ServerConfig(n
 FALLBACK = ServerConfig(name="head", host="10.0.0.1", port=8500)
 
 
-def written_by_ray(folder: Path, host: str, replicas: list[ServerConfig]) -> str:
-    backend = BackendConfig(name="http-shop", path_prefix="/", servers=replicas, fallback_server=FALLBACK)
+def written_by_ray(folder: Path, host: str, replicas: list[ServerConfig], name: str = "http-shop") -> str:
+    backend = BackendConfig(name=name, path_prefix="/", servers=replicas, fallback_server=FALLBACK)
     api = HAProxyApi(
         HAProxyConfig(
             http_options=HTTPOptions(host=host, port=8123), is_head=True, socket_path=f"{folder}/admin.sock",
             server_state_base=str(folder), server_state_file=f"{folder}/server-state",
             metrics_socket_path=f"{folder}/metrics.sock",
         ),
-        {"http-shop": backend}, f"{folder}/haproxy.cfg",
+        {name: backend}, f"{folder}/haproxy.cfg",
     )
     api._generate_config_file_internal()
     return (folder / "haproxy.cfg").read_text()
@@ -38,6 +38,13 @@ def test_is_completed_once(tmp_path: Path) -> None:
     assert text.count("option http-buffer-request") == 1
     assert binds(text) == [f"unix@{tmp_path}/prom.sock", "127.0.0.1:8123", f"unix@{tmp_path}/stats.sock"]
     assert "mode 666" not in text
+    assert completed(text, tmp_path) == text
+
+
+@pytest.mark.parametrize(("name", "times"), [("http-millrace-shop", 1), ("http-shop", 0)])
+def test_only_our_replicas_do_not_watch_for_clients_that_hang_up(tmp_path: Path, name: str, times: int) -> None:
+    text = completed(written_by_ray(tmp_path, "127.0.0.1", REPLICAS, name), tmp_path)
+    assert text.count("http-request set-header x-request-disconnect-disabled ?1") == times
     assert completed(text, tmp_path) == text
 
 
