@@ -15,11 +15,19 @@ from app.settings import load_settings
 
 
 @contextmanager
-def serving_ray(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Eight processors whatever the machine has; nothing is left running. `variables`: beside or instead of ours."""
+def serving_ray(home: Path, variables: Mapping[str, str | None] | None = None) -> Iterator[None]:
+    """Eight processors whatever the machine has; nothing is left running.
+
+    Args:
+        variables: beside or instead of ours; `None`: not set at all.
+    """
     os.environ["MILLRACE_HOME"] = str(home)
     settings = load_settings(in_job=False)
-    os.environ.update({**ray_environment(settings), **(variables or {})})
+    for name, value in {**ray_environment(settings), **(variables or {})}.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     ray.init(
         address="local", num_cpus=8, include_dashboard=False, object_store_memory=300_000_000, log_to_driver=False
     )
