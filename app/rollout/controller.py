@@ -17,7 +17,7 @@ from app.foundation.state import StateDatabase
 from app.rollout.analysis import Seen, Verdict, analyse
 from app.rollout.decide import FINAL, Action, Observation, Phase, decide
 from app.rollout.experiment import run_experiment
-from app.rollout.hooks import ask_hook, decide_hook
+from app.rollout.hooks import HookQuestions, decide_hook
 from app.rollout.plan import candidate_replicas, describe_step, switched, wanted_route, weight_at, weight_step
 from app.rollout.policy_check import check_policy
 from app.rollout.record import BEFORE_FIRST_STEP, Driver, RolloutRecord, RolloutState, in_flight_error
@@ -68,6 +68,7 @@ class RolloutController:
         self._num_replicas = num_replicas
         self._replica_timeout_s = replica_timeout_s
         self._waited: set[tuple[str, int]] = set()
+        self._hooks = HookQuestions()
         self.record = RolloutRecord(database, clock or WallClock())
 
     def start(self, model: str, candidate: str, event_time: datetime) -> str:
@@ -254,13 +255,11 @@ class RolloutController:
         return self._observe_analysis(state, step, rows, now, done)
 
     def _observe_hook(self, state: RolloutState, step: Hook, now: datetime, done: Observation) -> Found:
-        answer = ask_hook(
-            step,
-            HookCall(
-                state.rollout_id, state.model, state.champion, state.candidate, state.step_index,
-                weight_at(state.policy, state.step_index), now,
-            ),
+        call = HookCall(
+            state.rollout_id, state.model, state.champion, state.candidate, state.step_index,
+            weight_at(state.policy, state.step_index), now,
         )
+        answer = self._hooks.ask(step, call, state.step_started_at)
         observation = decide_hook(answer.goes_on, now - state.step_started_at, step.timeout)
         return done if observation is Observation.STEP_DONE else observation, f"hook {step.name}: {answer.reason}"
 

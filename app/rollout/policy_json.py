@@ -57,7 +57,8 @@ def _step_to_json(step: Step) -> dict[str, Any]:
     if isinstance(step, Mirror):
         return {"mirror": step.percent}
     if isinstance(step, Hook):
-        return {"hook": {"name": step.name, "function": step.function, "timeout_s": step.timeout.total_seconds()}}
+        kept = {k: v for k, v in asdict(step).items() if k != "timeout"}
+        return {"hook": {**kept, "timeout_s": step.timeout.total_seconds()}}
     if isinstance(step, Experiment):
         durations = {f"{name}_s": getattr(step, name).total_seconds() for name in EXPERIMENT_DURATIONS}
         kept = {k: v for k, v in asdict(step).items() if k not in EXPERIMENT_DURATIONS}
@@ -75,8 +76,9 @@ def _step_from_json(value: dict[str, Any]) -> Step:
     if "mirror" in value:
         return Mirror(value["mirror"])
     if "hook" in value:
-        hook = value["hook"]
-        return Hook(hook["name"], hook["function"], timedelta(seconds=hook["timeout_s"]))
+        kept = dict(value["hook"])
+        timeout = timedelta(seconds=kept.pop("timeout_s"))
+        return Hook(**kept, timeout=timeout)
     if "experiment" in value:
         kept = dict(value["experiment"])
         durations = {name: timedelta(seconds=kept.pop(f"{name}_s")) for name in EXPERIMENT_DURATIONS}

@@ -86,8 +86,9 @@ class Hook:
     """Step: a function of the project says whether the rollout goes on; stands before or after any other step.
 
     `function`: import path `module:function`. It is given a `HookCall` and says True (go on), False (give the rollout
-    up) or None (not yet: it is asked again at the driver's next look). One that raises is not ready to say, either. It
-    should answer at once: nothing else of the rollout moves meanwhile.
+    up) or None (not yet: it is asked again at the driver's next look). One that raises is not ready to say, either.
+    The driver waits `answer_within_s` wall seconds for it and then goes on with what else it has to do. A function that
+    takes longer is asked nothing more meanwhile, and what it says in the end counts at the look after.
     No answer within `timeout` of event time gives the rollout up. It may be asked again what it has said already: after
     a crash, or when a paused step starts anew.
     """
@@ -95,6 +96,7 @@ class Hook:
     name: str
     function: str
     timeout: timedelta = timedelta(hours=1)
+    answer_within_s: float = 10.0
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,14 @@ POLICY = RolloutPolicy(
 
 
 class World(FakeClock):
-    """A clock whose passing lets two champion replicas and the candidate's follow the routing table."""
+    """A clock whose passing lets two champion replicas and the candidate's, of each model, follow the routing table."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(datetime(2026, 1, 1, tzinfo=UTC))
         self.database = StateDatabase.open(settings.state_url)
         self.routing = RoutingTable(self.database, self)
-        if self.routing.find("m") is None:
-            self.routing.write("m", 0, champion="1", reason="first")
+        self.models: list[str] = []
+        self.add("m")
         self.can_load = True
         self.num_candidates = 1
         self.weights: list[float] = []
@@ -42,16 +42,26 @@ class World(FakeClock):
     def new_controller(self, policy: RolloutPolicy = POLICY) -> RolloutController:
         return RolloutController(self.database, self.routing, policy, clock=self, replica_timeout_s=5)
 
+    def add(self, model: str) -> None:
+        """A model whose champion is version 1."""
+        self.models.append(model)
+        if self.routing.find(model) is None:
+            self.routing.write(model, 0, champion="1", reason="first")
+
     def sleep(self, duration_s: float) -> None:
         super().sleep(duration_s)
-        route = self.routing.current("m")
-        self.weights.append(route.weight_percent)
+        self.weights.append(self.routing.current("m").weight_percent)
+        for model in self.models:
+            self._follow(model)
+
+    def _follow(self, model: str) -> None:
+        route = self.routing.current(model)
         loaded = (route.champion, *([route.prepare] if route.prepare else []))
         for replica in ("a", "b"):
-            self.routing.acknowledge("m", replica, "boot", route.epoch, loaded)
+            self.routing.acknowledge(model, replica, "boot", route.epoch, loaded)
         ready = (route.candidate,) if route.candidate and self.can_load else ()
         for number in range(self.num_candidates):
-            self.routing.acknowledge(candidate_name("m"), f"c{number}", "boot", route.epoch, ready)
+            self.routing.acknowledge(candidate_name(model), f"c{number}", "boot", route.epoch, ready)
 
 
 def answers(at: datetime, num_ok: int = 50, num_failed: int = 0) -> pl.DataFrame:
