@@ -25,6 +25,7 @@ from app.foundation.access import Authenticator, Grant, TokenRegistry, require_s
 from app.foundation.access.scopes import ROLLOUT
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
+from app.models.registered import require_registered
 from app.rollout.operations import RolloutOperations
 from app.serving.caller import open_grant
 from app.serving.wire import answer_errors_as_json
@@ -81,7 +82,8 @@ def build_rollout_api(project: Project, settings: Settings) -> FastAPI:
 
     @http.post("/", status_code=202)
     def start(body: Start, allowed: RolloutOperations = Depends(operations)) -> dict[str, Any]:
-        """Begins to roll a version out."""
+        """Begins to roll a registered version out."""
+        require_registered(settings, project.name, body.version)
         return allowed.start(body.version).to_json()
 
     @http.post("/current/{verb}", status_code=202)
@@ -99,6 +101,8 @@ def build_rollout_api(project: Project, settings: Settings) -> FastAPI:
     @http.post("/rollback", status_code=202)
     def rollback(body: Rollback, allowed: RolloutOperations = Depends(operations)) -> dict[str, Any]:
         """Goes back to an earlier version."""
+        if body.version is not None:
+            require_registered(settings, project.name, body.version)
         return allowed.rollback(body.version, body.reason).to_json()
 
     return http

@@ -15,6 +15,7 @@ from app.foundation.access import headers_for_a_while
 from app.foundation.access.scopes import ROLLOUT
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
+from app.models.registered import require_registered
 from app.rollout.operations import RolloutOperations, RolloutView
 from app.serving.address import model_url
 from app.serving.live_check import wait_live
@@ -32,7 +33,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="kept with the
 def start(version: str, project: ProjectOption = FLIGHTS, as_json: JsonOption = False) -> None:
     """Begins to roll a registered version out by the project's policy."""
     settings = load_settings()
-    _require_registered(settings, load_project(project), version)
+    require_registered(settings, load_project(project).name, version)
     _show(_operations(project, settings).start(version), as_json)
 
 
@@ -91,7 +92,7 @@ def rollback(
     settings = load_settings()
     operations = _operations(project, settings)
     if version:
-        _require_registered(settings, load_project(project), version)
+        require_registered(settings, load_project(project).name, version)
     _finish(operations, settings, operations.rollback(version or None, reason), load_project(project), as_json)
 
 
@@ -139,17 +140,6 @@ def _finish(
         console.print(
             f"{len(live.epochs)} replicas answer with version {view.route.champion} at epoch {view.route.epoch}"
         )
-
-
-def _require_registered(settings: Settings, project: Project, version: str) -> None:
-    """Refuses a version that nobody registered.
-
-    One whose files are on this host needs no look: what the registry's library takes to import, a way back would wait.
-    """
-    if not (version.isalnum() and (settings.artefacts / project.name / version).exists()):
-        from app.models.registry import ModelRegistry
-
-        ModelRegistry(settings).folder(project.name, version)
 
 
 def _show(view: RolloutView, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from app.errors import UnknownNameError
+from app.errors import StoreUnavailableError, UnknownNameError
 from app.models.artefact import MANIFEST, ServableModel
 from app.models.logged_model import SIGNATURE_FILE, write_signature
 from app.settings import Settings
@@ -229,6 +229,22 @@ class ModelRegistry:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
+
+    def versions(self, name: str) -> list[str]:
+        """All versions of a model, oldest first; empty where nothing was registered under that name.
+
+        Raises:
+            StoreUnavailableError: the registry does not answer.
+        """
+        try:
+            found = self._connected().search_model_versions(f"name = '{name}'")
+        except MlflowException as error:
+            raise StoreUnavailableError(
+                f"the model registry does not answer ({error.error_code}), so the versions of {name!r} are not known. "
+                "Check that its server runs and can be reached, or set MILLRACE_MLFLOW_URL.",
+                store="model registry",
+            ) from error
+        return sorted((str(v.version) for v in found), key=lambda version: (len(version), version))
 
     def tags(self, name: str, version: str) -> dict[str, str]:
         """Tags of a version."""

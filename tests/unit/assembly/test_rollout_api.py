@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from mlflow import MlflowClient
 
 from app.assembly.rollout_api import build_rollout_api
+from app.clock import WallClock
 from app.foundation.access import TokenRegistry
 from app.foundation.state import StateDatabase
+from app.rollout.record import RolloutRecord
 from app.serving.routing import RoutingTable
 from app.settings import Settings
 from tests.cluster.serving_project import PROJECT
@@ -20,6 +23,8 @@ from tests.cluster.serving_project import PROJECT
 def database(settings: Settings) -> StateDatabase:
     database = StateDatabase.open(settings.state_url)
     RoutingTable(database).write("shop", 0, champion="1", reason="first")
+    for version in ("1", "2"):
+        (settings.artefacts / "shop" / version).mkdir(parents=True)
     return database
 
 
@@ -48,6 +53,9 @@ def test_start_look_abort(http: TestClient) -> None:
     ("method", "path", "body", "expected"),
     [
         ("POST", "/", {"version": "1"}, (409, "rollout_refused")),
+        ("POST", "/", {"version": "9"}, (404, "name_unknown")),
+        ("POST", "/", {"version": ".."}, (404, "name_unknown")),
+        ("POST", "/rollback", {"version": "9"}, (404, "name_unknown")),
         ("POST", "/", {"version": 2}, (422, "request_invalid")),
         ("POST", "/", {"version": "2", "force": True}, (422, "request_invalid")),
         ("POST", "/current/pause", {}, (409, "rollout_refused")),
@@ -58,6 +66,22 @@ def test_start_look_abort(http: TestClient) -> None:
 )
 def test_refusals(http: TestClient, method: str, path: str, body: Any, expected: tuple[int, str]) -> None:
     assert code(http.request(method, path, json=body)) == expected
+
+
+def test_a_version_that_nobody_registered_is_refused_with_those_there_are(
+    http: TestClient, settings: Settings, database: StateDatabase
+) -> None:
+    error = http.post("/", json={"version": "9"}).json()["error"]
+    assert error["detail"] == {"field": "version", "model": "shop", "version": "9"}
+    assert "expected a registered version of model 'shop': none is registered yet" in error["message"]
+    client = MlflowClient(tracking_uri=settings.mlflow_url)
+    client.create_registered_model("shop")
+    for _ in range(12):
+        client.create_model_version("shop", "file:///nowhere")
+    error = http.post("/", json={"version": "13"}).json()["error"]
+    assert error["message"].endswith("of model 'shop': 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, ….")
+    assert RolloutRecord(database, WallClock()).in_flight("shop") is None
+    assert http.post("/", json={"version": "9"}).status_code == 202, "registered, its files elsewhere"
 
 
 def test_only_the_scope_opens(settings: Settings, database: StateDatabase) -> None:
