@@ -17,6 +17,7 @@ from app.features.arrow_types import TIMESTAMP, arrow_schema
 from app.features.expectations import check
 from app.features.gone_rows import SOURCE_KEY, WITH
 from app.features.key_parts import PIECE_ROWS
+from app.features.known_rows import settled_order
 from app.features.quarantine import quarantine_rows, quarantine_table
 from app.features.raw_snapshot import RefusedBefore
 from app.features.raw_tables import CREATED
@@ -129,9 +130,9 @@ def staged_of(staged: Iterable[tuple[str, StagedRows]], view: str, table: str) -
 
 
 def by_version(raw: pa.Table) -> list[pa.Table]:
-    """Raw rows apart by version: the first of each identity, the second… Of those written at once the last counts."""
+    """Raw rows apart by version: the first of each identity, the second… Of those written at once one counts."""
     if all_distinct(pl.Series(raw["row_key"])):
         return [raw]
-    rows = pl.DataFrame(raw).unique(["row_key", CREATED], keep="last", maintain_order=True)
+    rows = settled_order(pl.DataFrame(raw)).unique(["row_key", CREATED], keep="last", maintain_order=True)
     number = rows.select(pl.col(CREATED).rank("ordinal").over("row_key")).to_series()
     return [rows.filter(number == n).to_arrow().cast(raw.schema) for n in number.unique().sort()]

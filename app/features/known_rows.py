@@ -20,6 +20,7 @@ from app.features.arrow_types import TIMESTAMP, conform
 from app.features.content_hash import row_hashes
 from app.features.key_parts import KEY, hashed_keys, held, reduced_by_key
 from app.features.keys import row_keys
+from app.features.point_in_time import comparable
 from app.features.quarantine import QUARANTINE_SCHEMA, quarantine_table
 from app.features.raw_tables import CREATED, pushed_moments
 from app.features.sources import raw_schema
@@ -92,11 +93,26 @@ def refused_rows(lake: Lake, project: str, source: Source, **bounds: Any) -> Kno
     return KnownRows(REFUSED, reduced_by_key(scan, list(REFUSED), _refused_numbers, _refused_of_part, **bounds))
 
 
-def newest_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """The row written last of each row key."""
+def newest_rows(rows: pl.DataFrame, first: Sequence[str] = ()) -> pl.DataFrame:
+    """The row written last of each row key; of several written at once that with the greatest values, nulls least.
+
+    Columns are compared as they stand in `rows`, those named `first` before the others. In which files, blocks or order
+    the rows lie makes no difference.
+    """
     if not rows["row_key"].is_duplicated().any():
         return rows
-    return rows.sort(CREATED, maintain_order=True).unique("row_key", keep="last", maintain_order=True)
+    ordered = settled_order(rows, first).sort(CREATED, maintain_order=True)
+    return ordered.unique("row_key", keep="last", maintain_order=True)
+
+
+def settled_order(rows: pl.DataFrame, first: Sequence[str] = ()) -> pl.DataFrame:
+    """Rows in their order, those of one row key that were written at once behind them, the one that counts last."""
+    tied = rows.select("row_key", CREATED).is_duplicated()
+    if not tied.any():
+        return rows
+    columns = dict.fromkeys([*first, *rows.columns])
+    settled = rows.filter(tied).sort([comparable(c, rows.schema[c]) for c in columns], nulls_last=False)
+    return pl.concat([rows.filter(~tied), settled])
 
 
 def _of_raw(
@@ -128,17 +144,20 @@ class _Numbers:
 
 @dataclass(frozen=True)
 class _KnownOfPart:
-    """Sorted contents of the newest row of each key; where that was pushed, of all of them, or of those alone."""
+    """Sorted contents of the newest row of each key; where that was pushed, of all of them, or of those alone.
+
+    Of several rows of a key that were written at once all are known: whoever brings them again brings nothing new.
+    """
 
     only_pushed: bool
 
     def __call__(self, *pieces: pa.Table) -> np.ndarray:
         rows = pl.DataFrame(pa.concat_tables(pieces))
-        newest = rows.sort(CREATED, maintain_order=True).unique(KEY, keep="last", maintain_order=True)
+        newest = rows.filter(pl.col(CREATED) == pl.col(CREATED).max().over(KEY))
         pushed = newest.filter(PUSHED)
         if self.only_pushed:
             return pushed[CONTENT].sort().to_numpy()
-        earlier = rows.join(pushed.select(KEY), on=KEY, how="semi")
+        earlier = rows.join(pushed, on=KEY, how="semi")
         return pl.concat([newest[CONTENT], earlier[CONTENT]]).sort().to_numpy()
 
 

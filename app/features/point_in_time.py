@@ -96,13 +96,14 @@ def order_of(rows: pl.DataFrame, keys: Sequence[str]) -> list[pl.Expr]:
     """What decides between rows of one key, the most important first: times, identity, then the values themselves."""
     first = [EVENT, *(c for c in TIE_BREAKERS if c in rows.columns)]
     rest = [c for c in rows.columns if c not in first and c not in keys and not c.startswith("__")]
-    return [_comparable(c, rows.schema[c]) for c in [*first, *rest]]
+    return [comparable(c, rows.schema[c]) for c in [*first, *rest]]
 
 
-def _comparable(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Lists are compared as texts: any order will do, as long as it is always the same."""
+def comparable(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Lists are compared as texts: any order will do, as long as it is always the same and unequal lists differ."""
     if isinstance(dtype, pl.List):
-        return pl.col(column).cast(pl.List(pl.String)).list.eval(pl.element().fill_null("")).list.join("\x1f")
+        element = pl.format("{}:{}", pl.element().str.len_bytes(), pl.element()).fill_null("-")
+        return pl.col(column).cast(pl.List(pl.String)).list.eval(element).list.join("")
     return pl.col(column)
 
 

@@ -123,7 +123,7 @@ def _cases(
     outside = f"{asked} < '{first}' or {asked} >= '{last}' or {asked} is null"
     rows, elsewhere = (
         pl.DataFrame(lake.read(table, columns=list(dict.fromkeys(c)), row_filter=condition, snapshot_id=snapshot_id))
-        for c, condition in (([*wanted, *identity], inside), (identity, outside))
+        for c, condition in (([*wanted, *identity], inside), ([asked, *identity], outside))
     )
     return cases_inside(rows, elsewhere).select(list(dict.fromkeys(wanted))), snapshot_id
 
@@ -142,10 +142,13 @@ def _case_columns(project: Project) -> list[str]:
 
 
 def cases_inside(rows: pl.DataFrame, elsewhere: pl.DataFrame) -> pl.DataFrame:
-    """The newest version of each case among `rows`, without those that a correction moved `elsewhere`."""
-    moved = elsewhere.select("row_key", "created_timestamp").join(rows, on="row_key", how="semi")
+    """The newest version of each case among `rows`, without those that a correction moved `elsewhere`.
+
+    Of versions written at once the columns of `elsewhere` decide first, so that every stretch finds the same one.
+    """
+    moved = elsewhere.join(rows, on="row_key", how="semi")
     marked = pl.concat([rows.with_columns(__inside=True), moved.with_columns(__inside=False)], how="diagonal")
-    return newest_rows(marked).filter("__inside").drop("__inside")
+    return newest_rows(marked, elsewhere.columns).filter("__inside").drop("__inside")
 
 
 def _feeds_on_demand(view: Any, views: list[Any]) -> bool:
