@@ -34,7 +34,7 @@ from tests.cluster.serving_app import NUM_REPLICAS, App, running_app, save_netwo
 from tests.cluster.steady_load import REFUSED, SteadyLoad
 
 RESULT = Path(__file__).parent / "results" / "proxy-kills.json"
-PLAIN = Path(__file__).parent / "plain_haproxy.sh"
+PLAIN = Path(__file__).parent / "plain_haproxy" / "haproxy_wrapper.sh"  # deploying asks for this name
 RATE, DURATION_S = 100.0, 30.0
 SIDES: dict[str, dict[str, str]] = {"plain": {"RAY_SERVE_HAPROXY_BINARY_PATH": str(PLAIN)}, "held": {}}
 

@@ -105,7 +105,7 @@ def wait_ready(url: str, headers: Mapping[str, str], timeout_s: float = READY_TI
             last = repr(error)
         else:
             if response.status_code == 200:
-                verify_in_force(response.json())
+                verify_in_force(response.json()["started_with"])
                 return
             last = f"status {response.status_code}"
         time.sleep(0.2)

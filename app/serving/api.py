@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from ray.serve._private import constants as serve_constants
 
 from app.errors import UnknownNameError
 from app.serving.api_schema import describe
@@ -23,6 +22,7 @@ from app.serving.open_inference import (
     parse_infer,
     server_metadata,
 )
+from app.serving.proxy_settings import started_with
 from app.serving.request import check_fields, parse_body
 from app.serving.schema import check_list
 from app.serving.service import ModelService
@@ -55,11 +55,7 @@ def _add_service(http: FastAPI, service: ModelService) -> None:
     @http.get("/v1/status")
     async def status(_: Request) -> Response:
         """What this replica follows and has loaded, and how Ray was started."""
-        started = {
-            "haproxy": bool(serve_constants.RAY_SERVE_ENABLE_HA_PROXY),
-            "throughput_optimized": bool(serve_constants.RAY_SERVE_THROUGHPUT_OPTIMIZED),
-        }
-        return JSONResponse({**service.status(), **started})
+        return JSONResponse({**service.status(), "started_with": started_with()})
 
     @http.get("/v2/health/live")
     async def live() -> Response:

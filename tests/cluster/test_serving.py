@@ -17,7 +17,7 @@ from app.predictionlog.reader import join_labels, read_labels, read_predictions
 from app.predictionlog.shipper import ship_all
 from app.rollout.controller import RolloutController
 from app.rollout.decide import Phase
-from app.serving.haproxy import configuration_folder
+from app.serving.haproxy import IN_FORCE, configuration_folder
 from app.settings import load_settings
 from tests.cluster.chaos import haproxies
 from tests.cluster.serving_app import NUM_REPLICAS, App, orders, running_app
@@ -77,7 +77,7 @@ def test_status_and_health(app: App) -> None:
     live = app.routing.acknowledgements("shop")
     assert len(live) == NUM_REPLICAS
     assert status["replica_id"] in {a.replica_id for a in live}
-    assert (status["champion"], status["stale"], status["haproxy"]) == ("1", False, True)
+    assert (status["champion"], status["stale"], status["started_with"]) == ("1", False, IN_FORCE)
 
 
 def test_candidate_answers_its_share_and_champion_the_rest(app: App) -> None:

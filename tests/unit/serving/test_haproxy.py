@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,9 +13,10 @@ import pytest
 
 from app.errors import SettingsError
 from app.serving import leftover
-from app.serving.haproxy import WRAPPER, configuration_folder, serve_environment, verify_in_force
+from app.serving.haproxy import IN_FORCE, WRAPPER, configuration_folder, serve_environment, verify_in_force
 from app.serving.haproxy_start import HOLDER
 from app.serving.leftover import stop_leftover
+from app.serving.proxy_settings import started_with
 from app.settings import Settings
 from tests.unit.serving.sleeper import SLEEPER
 
@@ -55,6 +59,18 @@ def test_a_holder_is_left_to_its_ray_while_that_lives(settings: Settings, monkey
             process.wait()
 
 
-def test_not_in_force() -> None:
-    with pytest.raises(SettingsError, match="ray start"):
-        verify_in_force({"haproxy": False, "throughput_optimized": True})
+def test_each_setting_that_requests_would_miss_is_looked_for() -> None:
+    verify_in_force(IN_FORCE)
+    for name in IN_FORCE:
+        for started in ({**IN_FORCE, name: ""}, {k: v for k, v in IN_FORCE.items() if k != name}):
+            with pytest.raises(SettingsError, match="ray start") as caught:
+                verify_in_force(started)
+            assert caught.value.detail == {"variables": [name]}
+
+
+def test_a_process_says_what_its_ray_was_started_with(settings: Settings) -> None:
+    environment = {**os.environ, **serve_environment(settings)}
+    code = f"import json; from {started_with.__module__} import started_with; print(json.dumps(started_with()))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == IN_FORCE
+    assert started_with() != IN_FORCE, "the tests themselves run without"
