@@ -1,8 +1,9 @@
 """A Ray actor that profiles what is served, window by window of event time.
 
-Batches are held as columns and turned into a profile a few thousand rows at a time: the cost of a sketch is
-per call, not per row. Observing the same window again after `reset` starts it afresh, so a replay that was killed
-and goes on from a window's start counts no row twice.
+Batches are held as columns and turned into a profile tens of thousands of rows at a time: the cost of a sketch is per
+call, and each profile is merged into that of its window, which grows to half a megabyte a column. Observing the same
+window again after `reset` starts it afresh, so a replay that was killed and goes on from a window's start counts no row
+twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ray.actor import ActorHandle
 from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE, collector_name
 from app.profiles import merge_profiles, profile_table
 
-BUFFERED_ROWS = 4_000
+BUFFERED_VALUES = 1_000_000  # about 8 MB a window
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,7 +51,7 @@ class ProfileCollector:
 
     def _add(self, start: datetime, table: pa.Table) -> None:
         self._buffers[start].append(table)
-        if sum(part.num_rows for part in self._buffers[start]) >= BUFFERED_ROWS:
+        if sum(part.num_rows * part.num_columns for part in self._buffers[start]) >= BUFFERED_VALUES:
             self._flush(start)
 
     def profile(self, start: datetime, end: datetime) -> bytes | None:

@@ -238,7 +238,8 @@ class Predictor:
 def _ask(champion: Scorer, route: Route, rows: list[Row]) -> list[float]:
     """Raises: RequestError: a model that takes no nulls got some; ModelError: it failed on whole rows."""
     try:
-        return [float(score) for score in champion.predict(rows)]
+        scores: list[float] = champion.predict(rows).tolist()
+        return scores
     except (ValueError, TypeError) as error:
         raise failed_to_score(route, [name for name in rows[0] if any(row[name] is None for row in rows)]) from error
 
