@@ -7,6 +7,7 @@ millrace status  the current run
 millrace environment  what a shell evaluates before `ray start`
 millrace reproduce  a recorded run, trained again from its record and compared
 millrace tokens  create, list, revoke: who may use the HTTP interface, and for what
+millrace predictions maintain  delete what was logged longer ago than the project keeps
 millrace features …  definitions (plan, apply, versions, diff, rollback, lineage, impact, delete, docs …) and rows
                      (materialize, push, get-historical, get-online …); `millrace features --help`
 """

@@ -14,6 +14,7 @@ from app.foundation.import_path import resolve
 
 GROUPS = {
     "features": "app.cli.features:features",
+    "predictions": "app.cli.predictions:predictions",
     "rollout": "app.cli.rollout:rollout",
     "tokens": "app.cli.tokens:tokens",
 }

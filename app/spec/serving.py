@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.errors import ProjectError
 
@@ -49,9 +50,10 @@ class ServingPolicy:
     `num_replicas`: without `autoscaling`. `route_prefix`: where the application is mounted, so that several models
     share a port. `request_timeout_s`: then 504. `max_in_flight`: requests a replica answers at once; beyond, 429.
     `cache_entries`: scores kept in each replica, by version and features; 0 keeps none. `log_features_share`: share of
-    requests whose features are written to the prediction log; what was answered is always written.
-    `candidate_idle_s`: a candidate that
-    nobody asks for so long gives its replica back.
+    requests whose features are written to the prediction log; what was answered is always written. `log_kept`: how
+    long predictions, labels and mirrored answers are kept after they were logged, `None` for good; `millrace
+    predictions maintain` deletes what is older. `candidate_idle_s`: a candidate that nobody asks for so long gives its
+    replica back.
     """
 
     num_replicas: int = 2
@@ -62,11 +64,14 @@ class ServingPolicy:
     cache_entries: int = 0
     batching: Batching | None = None
     log_features_share: float = 1.0
+    log_kept: timedelta | None = None
     candidate_idle_s: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.log_features_share <= 1.0:
             raise ProjectError(f"log_features_share is {self.log_features_share}; expected a share from 0 to 1.")
+        if self.log_kept is not None and self.log_kept <= timedelta(0):
+            raise ProjectError(f"log_kept is {self.log_kept}; expected a time above 0, or None for good.")
         if not self.route_prefix.startswith("/"):
             raise ProjectError(f"route_prefix is {self.route_prefix!r}; expected a path such as '/' or '/prices'.")
         if self.request_timeout_s <= 0 or self.max_in_flight < 1 or self.num_replicas < 1 or self.cache_entries < 0:

@@ -2,7 +2,8 @@
 
 Rows are never changed: a filtered overwrite takes several snapshots and an empty one does nothing, and an
 upsert lets duplicate and null keys through. So rows are only ever appended, and readers resolve
-what is newest by `created_timestamp`. `compact` puts the same rows into fewer files.
+what is newest by `created_timestamp`. `compact` puts the same rows into fewer files. `delete_before` is for what may
+not be kept: it rewrites whole files, so that no table ever has delete files.
 
 Traps, and what is done about them:
     An append of no rows makes no snapshot, so its properties are recorded nowhere: `append` gives `None`.
@@ -45,6 +46,7 @@ from app.foundation.lake.clustered_write import commit, write_dataset, write_tab
 from app.foundation.lake.compaction import COMPACTION, CompactionPolicy, CompactionResult, compact
 from app.foundation.lake.expiry import Needed, Retention, expire_snapshots
 from app.foundation.lake.orphans import DEFAULT_AGE, SweepResult, sweep_orphans
+from app.foundation.lake.row_deletion import delete_before
 from app.foundation.lake.snapshots import CATALOG_NAME, TableSnapshots, existing_snapshot
 from app.foundation.lake.staging import Commit, StagedRows, Wanted, commit_staged, commits, stage_rows
 from app.foundation.lake.table_schema import add_columns, conform, kept_schema, require_columns
@@ -229,6 +231,14 @@ class Lake(TableSnapshots):
             StateConflictError: others kept committing first.
         """
         return compact(partial(self._load, identifier), identifier, policy)
+
+    def delete_before(self, identifier: str, column: str, moment: datetime) -> int:
+        """Deletes the rows whose `column` lies before `moment` and gives their number; earlier snapshots keep them.
+
+        Raises:
+            StateConflictError: others kept committing first.
+        """
+        return delete_before(partial(self._load, identifier), identifier, column, moment)
 
     def tables(self, namespace: str) -> list[str]:
         """Identifiers of the tables of a namespace, none when it is not there."""
