@@ -9,4 +9,4 @@ from app.assembly.job import run_job
 from app.assembly.loop import deploy_platform
 
 if __name__ == "__main__":
-    run_job("Deploy the project's champion.", deploy_platform)
+    run_job("Deploy the project's champion.", deploy_platform, begin=False)

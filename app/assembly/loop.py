@@ -57,8 +57,14 @@ def deploy_champion(session: Session) -> None:
 
 
 def deploy_platform(session: Session) -> None:
-    """Brings the application up, the driver that moves its rollouts on by the wall clock, and their HTTP interface."""
-    deploy_champion(session)
+    """Brings the application up, the driver that moves its rollouts on by the wall clock, and their HTTP interface.
+
+    Whoever is the champion by the traffic answers, whichever run made it; the first time it is this run's first model.
+    """
+    if RoutingTable(session.database).find(session.project.name) is None:
+        deploy_champion(session)
+    else:
+        deploy(session.project_ref, session.settings)
     deploy_rollout_api(session.project_ref, session.settings)
     start_rollout_driver(session.project_ref, session.settings, session.project.serving.least_replicas)
 
