@@ -25,6 +25,7 @@ from app.serving.follower import Followed
 from app.serving.predictor import OnlineFeatures, failed_to_score
 from app.serving.routing import Route
 from app.serving.schema import RequestSchema, Row
+from app.serving.table_copy import TableCopy, table_copy
 from app.serving.traffic import Variant, read_override, split
 from app.spec.features import FeatureService
 
@@ -60,12 +61,13 @@ class BulkPending:
 
 @dataclass(frozen=True)
 class BulkAnswered:
-    """`rows`: key, score, version, variant and who answered, in the order asked."""
+    """`rows`: key, score, version, variant and who answered, in the order asked; `copy`: what is mirrored of them."""
 
     request_id: str
     route: Route
     rows: pa.Table
     latency_s: float
+    copy: TableCopy | None = None
 
 
 class BulkPredictor:
@@ -149,7 +151,11 @@ class BulkPredictor:
         latency_s = time.perf_counter() - pending.started_at
         self._log.append(self._record(pending, answers, errors, latency_s))
         self._observe(pending.at, pending.features, scores.tolist())
-        return BulkAnswered(pending.caller.request_id, route, answers, latency_s)
+        request_id = pending.caller.request_id
+        copy = table_copy(
+            request_id, pending.at, route, pending.keys, pending.assigned, pending.features, answers["score"], latency_s
+        )
+        return BulkAnswered(request_id, route, answers, latency_s, copy)
 
     def _record(
         self, pending: BulkPending, answers: pa.Table, errors: list[str | None], latency_s: float

@@ -1,8 +1,8 @@
 """Shows a candidate copies of what the champion answered, and records how its scores compare.
 
 Nobody waits for it: a copy goes out after the answer, its result never reaches a caller, and when the candidate cannot
-keep up copies are left out, not queued. What is recorded is therefore a sample, never a debt. Arrow tables are
-not shown.
+keep up copies are left out, not queued. What is recorded is therefore a sample, never a debt. Of Arrow tables the first
+rows are shown (`table_copy.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from app.predictionlog.segment import SegmentWriter
 from app.serving.answer import CandidateAnswer
 from app.serving.predictor import Answered
+from app.serving.routing import Route
 from app.serving.schema import Row
 from app.serving.traffic import position
 
@@ -34,12 +35,16 @@ def mirrored_places(answered: Answered) -> list[int]:
     route = answered.route
     if route.candidate is None or route.mirror_percent <= 0:
         return []
-    salt = f"{SALT}:{route.salt}"
     return [
         place
         for place, p in enumerate(answered.predictions)
-        if p.variant == "champion" and position(p.key, salt) < route.mirror_percent
+        if p.variant == "champion" and is_shown(p.key, route)
     ]
+
+
+def is_shown(key: str, route: Route) -> bool:
+    """Whether a key is of the share that is mirrored: the same for a whole rollout, dealt apart from the split."""
+    return position(key, f"{SALT}:{route.salt}") < route.mirror_percent
 
 
 class Mirror:
@@ -59,8 +64,9 @@ class Mirror:
         self.num_shown = 0
         self.num_left_out = 0
 
-    def show(self, answered: Answered) -> None:
-        """Starts a copy of an answered request, if the traffic asks for one."""
+    def show(self, answered: Answered, num_left_out: int = 0) -> None:
+        """Starts a copy of an answered request, if the traffic asks for one; `num_left_out`: rows it lacks already."""
+        self.num_left_out += num_left_out
         places = mirrored_places(answered)
         if not places:
             return

@@ -279,6 +279,8 @@ class ModelService:
         pending = await self._in_thread(self.bulk.begin, body, caller, override, self.followed)
         answer = await self._ask_candidate(pending)
         answered = await self._in_thread(self.bulk.finish, pending, answer)
+        if answered.copy is not None:
+            self.mirror.show(answered.copy.answered, answered.copy.num_left_out)
         self.metrics.answered_table(answered.latency_s, answered.rows)
         return answered
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 import ray
 
@@ -20,8 +21,9 @@ from app.foundation.telemetry.collector import COLLECTOR_NAMESPACE
 from app.predictionlog.reader import read_mirrored, read_predictions
 from app.rollout.decide import Phase
 from app.rollout.operations import RolloutOperations, RolloutView, driver_name
+from app.serving.arrow_bodies import ARROW_STREAM, write_table
 from app.serving.live_check import wait_live
-from tests.cluster.serving_app import NUM_REPLICAS, App, running_app
+from tests.cluster.serving_app import NUM_REPLICAS, App, orders, running_app
 from tests.cluster.serving_project import LIVE, SHADOW
 from tests.cluster.traffic import Traffic
 
@@ -50,6 +52,14 @@ def wait_until(operations: RolloutOperations, true: Callable[[RolloutView], bool
         assert time.monotonic() < deadline, view.to_json()
         time.sleep(0.2)
     return view
+
+
+def ask_for_a_table(app: App, prefix: str, num_rows: int) -> None:
+    rows = pa.Table.from_pylist(orders(num_rows, prefix))
+    headers = {"content-type": ARROW_STREAM}
+    answer = app.http.post("/v1/predict", content=write_table(rows), headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert {p["answered_by"] for p in answer.json()["predictions"]} == {"champion"}
 
 
 def test_driver_rolls_a_good_version_out_and_a_person_takes_it_back(app: App, operations: RolloutOperations) -> None:
@@ -112,6 +122,8 @@ def test_a_shadow_is_judged_by_copies_and_answers_nobody(app: App) -> None:
     )
     with Traffic(app) as traffic:
         asked = shadow.start("2")
+        wait_until(shadow, lambda view: view.route.mirror_percent > 0)
+        ask_for_a_table(app, "table-", 50)
         ended = wait_until(shadow, lambda view: view.is_over)
         assert (ended.state.phase, ended.route.champion) == (Phase.HEALTHY, "2"), ended.state.reason
         shadow.drive(shadow.rollback("1", "end of the test").state.rollout_id, WAIT_S)
@@ -121,6 +133,7 @@ def test_a_shadow_is_judged_by_copies_and_answers_nobody(app: App) -> None:
     copies = read_mirrored(lake, "shop", long_ago, later).to_pylist()
     assert len(copies) >= 10
     assert {(c["version"], c["mirror_version"], c["mirror_error"]) for c in copies} == {("1", "2", None)}
+    assert sum(c["key"].startswith("table-") for c in copies) > 0, "rows of Arrow bodies are shown, too"
     answered = read_predictions(lake, "shop", long_ago, later).to_pylist()
     assert {a["answered_by"] for a in answered if a["rollout_id"] == asked.state.rollout_id} == {"champion"}
 

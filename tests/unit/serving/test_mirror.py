@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from app.serving.mirror import MAX_WAITING, Mirror, comparison, mirrored_places
 from app.serving.predictor import Answered
 from app.serving.routing import Route
 from app.serving.schema import Row
+from app.serving.table_copy import MAX_ROWS, TableCopy, table_copy
+from app.serving.traffic import Variant
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -102,6 +105,37 @@ def test_rows_the_candidate_answered_itself_are_not_shown_again() -> None:
     own = Prediction("k0", 0.0, "2", "candidate", "candidate")
     mixed = Answered("r1", AT, request.route, request.rows, (own, request.predictions[1]), 0.004, 0.001)
     assert mirrored_places(mixed) == [1]
+
+
+def copied(num_rows: int, percent: float = 100.0, assigned: list[Variant] | None = None) -> TableCopy | None:
+    route = Route("m", 3, "1", "2", 10.0, rollout_id="m-2-r1", mirror_percent=percent)
+    keys = [f"k{i}" for i in range(num_rows)]
+    numbers = pa.chunked_array([[float(i) for i in range(num_rows)]])
+    features = pa.table({"x": numbers})
+    return table_copy("r1", AT, route, keys, assigned or ["champion"] * num_rows, features, numbers, 0.004)
+
+
+def test_rows_of_a_table_are_shown_as_rows_are(tmp_path: Path) -> None:
+    copy = copied(4, assigned=["champion", "candidate", "champion", "champion"])
+    assert copy is not None and copy.num_left_out == 0
+    show(tmp_path, doubles, copy.answered)
+    assert [(r["key"], r["score"], r["mirror_score"]) for r in kept(tmp_path)] == [
+        ("k0", 0.0, 0.0), ("k2", 2.0, 0.4), ("k3", 3.0, 0.6)
+    ]  # fmt: skip
+
+
+def test_of_a_large_table_the_first_rows_are_shown_and_the_others_counted() -> None:
+    copy = copied(MAX_ROWS + 7)
+    assert copy is not None
+    assert (len(copy.answered.rows), copy.num_left_out) == (MAX_ROWS, 7)
+    assert mirrored_places(copy.answered) == list(range(MAX_ROWS)), "none is left out a second time"
+
+
+@given(num_rows=st.integers(0, 200), percent=st.floats(0, 100))
+def test_a_key_is_shown_in_a_table_when_it_is_in_a_row(num_rows: int, percent: float) -> None:
+    copy = copied(num_rows, percent)
+    shown = [] if copy is None else [int(row["x"]) for row in copy.answered.rows]
+    assert shown == mirrored_places(answered(num_rows, percent))
 
 
 def test_scores_that_are_not_finite_are_failures() -> None:
