@@ -167,3 +167,39 @@ def test_a_slow_version_is_taken_once_it_is_loaded(routing: RoutingTable, monkey
     follower.poll()
     assert follower.state.models["2"] == "model 2"
     assert loader.loaded == ["1", "2"], "loaded once"
+
+
+class Waits:
+    """A clock and the pauses that were made on it; `stops_after` of them the follower is told to stop."""
+
+    def __init__(self, stops_after: int) -> None:
+        self.now_s, self.pauses_s, self._stops_after = 100.0, list[float](), stops_after
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wait(self, pause_s: float) -> bool:
+        self.pauses_s.append(pause_s)
+        self.now_s += pause_s
+        return len(self.pauses_s) > self._stops_after
+
+
+def test_after_a_change_of_epoch_it_looks_more_often_for_a_while(
+    routing: RoutingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits(stops_after=220)
+    monkeypatch.setattr(follower_module, "time", waits)
+    follower = follow(routing, Loader())
+    monkeypatch.setattr(follower, "_stopped", waits)
+    follower.poll()
+    follower._follow()
+    fast = round(follower_module.IN_CHANGE_S / follower_module.POLL_IN_CHANGE_S)
+    quick = waits.pauses_s.count(follower_module.POLL_IN_CHANGE_S)
+    assert fast <= quick <= fast + 1, "ten seconds of quick looks after the epoch it found first"
+    assert set(waits.pauses_s[quick:]) == {follower_module.POLL_S}
+    routing.write("m", 1, champion="1", reason="again")
+    del waits.pauses_s[:]
+    follower._follow()
+    assert waits.pauses_s[0] == follower_module.POLL_S
+    assert set(waits.pauses_s[1:fast]) == {follower_module.POLL_IN_CHANGE_S}
+    assert waits.pauses_s[-1] == follower_module.POLL_S
