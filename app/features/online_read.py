@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from app.errors import FeatureStoreError
@@ -68,12 +69,7 @@ class OnlineReader:
         columns = [joined[pair] for pair, _ in self._plan.outputs]
         if not columns:
             return [dict(row) for row in entity_rows]
-        answers = []
-        for row, values in zip(entity_rows, zip(*columns, strict=True), strict=True):
-            answer = dict(row)
-            answer.update(zip(self._names, values, strict=True))
-            answers.append(answer)
-        return answers
+        return _with_columns(entity_rows, self._names, columns)
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,21 @@ class _PreparedRead:
         )
 
 
+def _with_columns(rows: Rows, names: Sequence[str], columns: Columns) -> list[dict[str, Any]]:
+    """Each row with a value of each column. A copy of a dict that has all keys already need not grow."""
+    answers = []
+    blank: dict[str, Any] = {}
+    given: Mapping[str, Any] | None = None
+    for row, values in zip(rows, zip(*columns, strict=True), strict=True):
+        if given is None or row.keys() != given.keys():
+            given, blank = row, dict.fromkeys([*row, *names])
+        answer = blank.copy()
+        answer.update(row)
+        answer.update(zip(names, values, strict=True))
+        answers.append(answer)
+    return answers
+
+
 def _latest(
     store: OnlineStore, read: _PreparedRead, asked: AskedKeys, states: Sequence[bytes | None], at_us: int
 ) -> Columns:
@@ -124,12 +135,20 @@ def _latest(
         known = found is not None and (oldest_us is None or found[0] >= oldest_us)
         texts.append(found[1] if known and found is not None else b"null")
     nothing = [None] * read.num_fields
-    records = [nothing if values is None else values for values in json.loads(b"[" + b",".join(texts) + b"]")]
+    records = [nothing if values is None else values for values in _parsed(b"[" + b",".join(texts) + b"]")]
     by_field = list(zip(*records, strict=True)) or [()] * read.num_fields  # nobody is asked for
     return [
         asked.spread([_moment(n, read.encoded[i]) for n in by_field[i]] if i in read.encoded else by_field[i])
         for i in read.places
     ]
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON, also with the numbers that are none, which only Python's parser takes."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _moment(number: int | None, dtype: str) -> datetime | date | None:

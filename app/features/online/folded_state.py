@@ -103,10 +103,9 @@ class StateReader:
         if not len(start):
             return np.tile(empty, (self._num_states, 1))
         indices = self._tail_indices(hop)
-        older = np.zeros(len(indices) + 1, dtype=np.int64)
-        np.cumsum(indices < first, out=older[1:])
         ends = np.cumsum(count)
-        skipped = older[ends] - older[ends - count]
+        older = np.searchsorted(np.flatnonzero(indices < first), np.append(0, ends))
+        skipped = np.diff(older)
         head_at = (start + count)[:, None] + group.chosen
         head = self._floats.take(head_at)
         no_tail = skipped == count
@@ -152,6 +151,8 @@ class StateReader:
         return self._indices[hop]
 
     def _spread(self, column: np.ndarray) -> np.ndarray:
+        if len(self._known) == self._num_states:
+            return column
         spread = np.full(self._num_states, UNKNOWN)
         spread[self._known] = column
         return spread

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import hiredis
 import redis
 
 from app.errors import SettingsError, StoreUnavailableError
@@ -22,6 +23,7 @@ from app.features.online.redis_write import BatchWrite, num_rows, packed, states
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 50
+READ_BYTES = 2**18  # taken from the socket at once; a read of 100 entities brings about so much
 LAYOUT_KEY = "millrace:layout"
 
 
@@ -36,7 +38,8 @@ class RedisOnlineStore:
         self._url = url
         try:
             self._client: Any = redis.Redis.from_url(
-                url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
+                url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S,
+                socket_read_size=READ_BYTES,
             )
         except ValueError:
             raise SettingsError(
@@ -70,10 +73,7 @@ class RedisOnlineStore:
         asked = [(table, keys) for table, keys in asks if keys]
         with self._named("read"):
             self._require_layout()
-            pipeline = self._client.pipeline(transaction=False)
-            for table, keys in asked:
-                pipeline.hmget(states_key(table), keys)
-            found = iter(pipeline.execute() if asked else [])
+            found = iter(self._of_hashes(asked) if asked else [])
         return [next(found) if keys else [] for _, keys in asks]
 
     def tiles(self, table: str, keys: Sequence[str]) -> list[bytes | None]:
@@ -86,6 +86,28 @@ class RedisOnlineStore:
 
     def clear(self, table: str) -> None:
         self.put([LatestBatch(table, ())], replace=True)
+
+    def _of_hashes(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
+        """The states of each table: a pipeline of `HMGET`, without what redis-py does for each of its arguments."""
+        commands: list[Any] = [("HMGET", states_key(table), *keys) for table, keys in asked]
+        together = b"".join(map(hiredis.pack_command, commands))
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+
+        def answers() -> list[list[bytes | None]]:
+            connection.send_packed_command([together])
+            return [connection.read_response() for _ in asked]
+
+        try:
+            found: list[list[bytes | None]] = connection.retry.call_with_retry(
+                answers, lambda _: connection.disconnect()
+            )
+        except BaseException:
+            connection.disconnect()  # answers that nobody has read may be under way
+            raise
+        finally:
+            pool.release(connection)
+        return found
 
     def _require_layout(self) -> None:
         """Looks once whether the store can be read, which takes a look at all keys where nothing was ever written.
