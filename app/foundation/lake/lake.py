@@ -42,6 +42,7 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import StateConflictError, UnknownNameError
 from app.foundation.lake.bucket_scan import BucketScan, scan_of
 from app.foundation.lake.buckets import Buckets
+from app.foundation.lake.catalog import named
 from app.foundation.lake.clustered_write import commit, write_dataset, write_table
 from app.foundation.lake.compaction import COMPACTION, CompactionPolicy, CompactionResult, compact
 from app.foundation.lake.expiry import Needed, Retention, expire_snapshots
@@ -291,7 +292,7 @@ class Lake(TableSnapshots):
         num_files = len(list(scan.plan_files()))
         if not num_files:
             return ray.data.from_arrow(schema.empty_table())
-        with warnings.catch_warnings():
+        with named(self._properties["uri"]), warnings.catch_warnings():
             # Ray wants its own expressions in a later `filter`; ours are Iceberg's, the same ones `read` takes.
             warnings.filterwarnings("ignore", message="The '(row_filter|selected_fields)' parameter is deprecated")
             rows = ray.data.read_iceberg(
@@ -321,12 +322,13 @@ class Lake(TableSnapshots):
         self, identifier: str, data: ray.data.Dataset, schema: pa.Schema, properties: dict[str, str]
     ) -> int | None:
         write_id = uuid.uuid4().hex
-        _conformed(data, schema, f"table {identifier}").write_iceberg(
-            table_identifier=identifier,
-            catalog_kwargs={"name": CATALOG_NAME, **self._properties},
-            snapshot_properties={**properties, WRITE_ID: write_id},
-            ray_remote_args=WRITE_RESOURCES,
-        )
+        with named(self._properties["uri"]):
+            _conformed(data, schema, f"table {identifier}").write_iceberg(
+                table_identifier=identifier,
+                catalog_kwargs={"name": CATALOG_NAME, **self._properties},
+                snapshot_properties={**properties, WRITE_ID: write_id},
+                ray_remote_args=WRITE_RESOURCES,
+            )
         return self.find_commit(identifier, WRITE_ID, write_id)
 
     def _scan(self, identifier: str, columns: list[str] | None, row_filter: Any, snapshot_id: int | None) -> DataScan:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from sqlalchemy.exc import OperationalError
 
 from app.errors import UnknownNameError
-from app.foundation.lake.catalog import away, open_catalog
+from app.foundation.lake.catalog import open_catalog
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -40,10 +39,7 @@ class TableSnapshots:
 
     def exists(self, identifier: str) -> bool:
         """Whether there is such a table."""
-        try:
-            return "." in identifier and self._connected().table_exists(identifier)
-        except OperationalError as error:
-            raise away(self._properties["uri"], "use", error) from error
+        return "." in identifier and self._connected().table_exists(identifier)
 
     def current_snapshot_id(self, identifier: str) -> int | None:
         """Newest snapshot, `None` for a table never written to."""
@@ -98,8 +94,6 @@ class TableSnapshots:
             raise UnknownNameError(
                 f"there is no table {identifier!r}. Has it been ingested or materialised yet?", table=identifier
             ) from error
-        except OperationalError as error:
-            raise away(self._properties["uri"], "use", error) from error
 
     def _connected(self) -> SqlCatalog:
         if self._catalog is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,6 +70,48 @@ def test_a_catalog_that_goes_away_after_it_was_opened_is_named(settings: Setting
     for use in (lake.exists, lake.commits, lake.current_snapshot_id, lake.compact):
         with pytest.raises(StoreUnavailableError, match=r"cannot use the catalog of tables at sqlite.*catalog\.db"):
             use("shop.rows")
+
+
+def test_a_catalog_that_goes_away_before_a_commit_or_a_listing_is_named(settings: Settings) -> None:
+    """Each act has looked at the table before; the database goes with the next statement. Nothing is written."""
+    lake, schema = Lake.open(settings), pa.schema([("n", pa.int64())])
+    for table in ("shop.plain", "shop.bucketed"):
+        lake.ensure_table(table, schema, bucket_by=("n",) if table == "shop.bucketed" else ())
+    rows = pa.table({"n": [1, 2]})
+    staged = lake.stage("shop.plain", rows)
+    plain = lake._load("shop.plain")
+    saved, file = settings.home / "saved.db", settings.home / "catalog.db"
+    lake._connected().engine.dispose()
+    shutil.copy(file, saved)
+
+    def away() -> None:
+        lake._connected().engine.dispose()
+        gone(settings, "catalog.db")
+
+    def commit_now() -> None:
+        with plain.transaction() as transaction:
+            away()
+            transaction.set_properties({"a": "b"})
+
+    def goes(_: object) -> bool:
+        away()
+        return True
+
+    acts = (
+        commit_now,
+        lambda: lake.commit_staged("shop.plain", [staged], {}, goes),
+        lambda: (away(), lake.tables("shop")),
+        lambda: (away(), lake.ensure_table("shop.new", schema)),
+        lambda: (away(), lake.append("shop.bucketed", rows, {})),
+    )
+    for act in acts:
+        with pytest.raises(StoreUnavailableError, match=r"cannot use the catalog of tables at sqlite.*catalog\.db"):
+            act()
+        file.rmdir()
+        shutil.copy(saved, file)
+        assert lake.tables("shop") == ["shop.bucketed", "shop.plain"]
+        assert all(lake.current_snapshot_id(table) is None for table in lake.tables("shop"))
+        assert "a" not in lake.table_properties("shop.plain")
 
 
 def test_a_control_state_that_goes_away_after_it_was_opened_is_named(settings: Settings) -> None:
