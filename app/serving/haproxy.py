@@ -28,7 +28,9 @@ RETRIED = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout",
-    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    # A replica that died has the fewest connections, so HAProxy may well send a request to it again until three errors
+    # in a row have marked it down. Not many more: a request that kills its replica visits as many.
+    "RAY_SERVE_HAPROXY_RETRIES": "6",
 }
 # What no deployment goes without. Of the wrapper the name counts: each checkout and package has a path of its own.
 IN_FORCE = {**RETRIED, "RAY_SERVE_HAPROXY_BINARY_PATH": WRAPPER.name}
