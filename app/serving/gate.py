@@ -111,10 +111,10 @@ class Gate:
         headers: Headers = dict(scope["headers"])
         path, method = _path(scope), scope["method"]
         request_id = request_id_of(_text(headers, b"x-request-id"))
-        trace = parse_traceparent(_text(headers, TRACE))
+        asked_by = parse_traceparent(_text(headers, TRACE))
+        trace = None if asked_by is None else asked_by.child()
         reply = [] if b"x-request-id" in headers else [(b"x-request-id", request_id.encode())]
         if trace is not None:
-            trace = trace.child()
             reply.append((TRACE, trace.header().encode()))
         began = time.time_ns()
         grant: Grant | None = None
@@ -149,7 +149,8 @@ class Gate:
             message = "the service failed; its log says why. The request may be sent again."
             await _send_error(send, path, 500, "internal_error", message, {}, reply)
         if self._spans is not None:
-            self._spans.record(f"{method} {path[:200]}", trace, began, time.time_ns(), status, request_id)
+            span = None if asked_by is None or trace is None else (asked_by, trace)
+            self._spans.record(f"{method} {path[:200]}", span, began, time.time_ns(), status, request_id)
 
     async def _authenticate(self, headers: Headers) -> Grant:
         authenticator = self._service.authenticator

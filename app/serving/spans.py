@@ -33,24 +33,44 @@ class Spans:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+        class Ids(RandomIdGenerator):
+            """The id that the caller was told, where there is one."""
+
+            told: int | None = None
+
+            def generate_span_id(self) -> int:
+                told, self.told = self.told, None
+                return super().generate_span_id() if told is None else told
 
         self._model = model
-        self._provider = TracerProvider(resource=Resource.create({"service.name": SERVICE_NAME}))
+        self._ids = Ids()
+        self._provider = TracerProvider(
+            resource=Resource.create({"service.name": SERVICE_NAME}), id_generator=self._ids
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("millrace.serving")
 
     def record(
-        self, name: str, trace: TraceContext | None, began_ns: int, ended_ns: int, status: int, request_id: str
+        self, name: str, traced: tuple[TraceContext, TraceContext] | None, began_ns: int, ended_ns: int, status: int,
+        request_id: str,
     ) -> None:
-        """Records one request; a caller that said "not sampled" is obeyed."""
+        """Records one request; a caller that said "not sampled" is obeyed. By one thread.
+
+        Args:
+            traced: the caller's span and ours, where the caller traces.
+        """
         from opentelemetry import trace as otel
 
-        if trace is not None and not trace.sampled:
+        if traced is not None and not traced[0].sampled:
             return
         context = None
-        if trace is not None:
+        if traced is not None:
+            asked_by, own = traced
+            self._ids.told = int(own.span_id, 16)
             parent = otel.SpanContext(
-                int(trace.trace_id, 16), int(trace.span_id, 16), is_remote=True, trace_flags=otel.TraceFlags(1)
+                int(asked_by.trace_id, 16), int(asked_by.span_id, 16), is_remote=True, trace_flags=otel.TraceFlags(1)
             )
             context = otel.set_span_in_context(otel.NonRecordingSpan(parent))
         attributes: dict[str, Any] = {
