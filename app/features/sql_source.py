@@ -69,8 +69,9 @@ class SqlReader:
 def whole_tables(source: Source, reader: SqlQuery) -> Iterator[pa.Table]:
     """All rows of the query, a bounded table at a time."""
     with connected(source, _engine(source, reader)) as connection:
-        streamed = connection.execution_options(yield_per=reader.batch_rows).execute(sa.text(as_written(reader.query)))
-        for part in streamed.mappings().partitions():
+        streaming = connection.execution_options(stream_results=True, max_row_buffer=reader.batch_rows)
+        streamed = streaming.execute(sa.text(as_written(reader.query)))
+        for part in streamed.mappings().partitions(reader.batch_rows):
             yield table_of(source, part)
 
 

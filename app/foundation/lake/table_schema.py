@@ -4,6 +4,7 @@
 |---|---|
 | large_string, string_view, dictionary of strings | string |
 | every integer that fits | int64 |
+| large_list, list_view, a list of any of these | list of the kept type |
 | timestamp of any unit, naive or of any zone | timestamp('us', tz='UTC'); naive is UTC |
 """
 
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
 
 
 def kept_type(kind: pa.DataType) -> pa.DataType:
     """The type the lake keeps for a column that arrives as `kind`.
 
-    >>> str(kept_type(pa.int16())), str(kept_type(pa.timestamp("ns")))
-    ('int64', 'timestamp[us, tz=UTC]')
+    >>> str(kept_type(pa.int16())), str(kept_type(pa.timestamp("ns"))), str(kept_type(pa.large_list(pa.int16())))
+    ('int64', 'timestamp[us, tz=UTC]', 'list<item: int64>')
     """
+    if any(is_list(kind) for is_list in LISTS):
+        return pa.list_(kept_type(kind.value_type))
     if pa.types.is_dictionary(kind):
         return kept_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

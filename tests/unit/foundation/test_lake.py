@@ -97,6 +97,18 @@ def test_types_are_kept_one_way_whoever_wrote_them(lake: Lake) -> None:
     assert rows.to_pylist() == [{"text": "a", "naive": moment, "n": 1}]
 
 
+@pytest.mark.parametrize("arrives", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.int32())])
+def test_a_table_with_lists_is_declared_again(lake: Lake, arrives: pa.DataType) -> None:
+    """As every ingest and backfill does."""
+    rows = pa.table({"tags": pa.array([["1", "2"], None] if "string" in str(arrives) else [[1, 2], None], arrives)})
+    for _ in range(2):
+        lake.ensure_table("test.lists", rows.schema)
+        lake.append("test.lists", rows, {})
+    kept = pa.string() if "string" in str(arrives) else pa.int64()
+    assert lake.read("test.lists").schema.types == [pa.list_(kept)]
+    assert lake.read("test.lists")["tags"].to_pylist() == rows["tags"].to_pylist() * 2
+
+
 def test_digits_below_the_microsecond_are_dropped_never_rounded_up(lake: Lake) -> None:
     lake.ensure_table("test.moments", pa.schema([("at", TIMESTAMP)]))
     lake.append("test.moments", pa.table({"at": pa.array([1_999, -1], pa.timestamp("ns"))}), {})
