@@ -3,7 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | MILLRACE_HOME | folder that holds all embedded stores | ./.millrace |
-| MILLRACE_STATE_URL | SQLAlchemy URL of the control state | SQLite in the home |
+| MILLRACE_STATE_URL | SQLAlchemy URL of the control state (SQLite: ?timeout=30, seconds to wait) | SQLite in the home |
 | MILLRACE_CATALOG_URL | SQLAlchemy URL of the Iceberg SQL catalog | SQLite in the home |
 | MILLRACE_WAREHOUSE | folder or object-store URL of Iceberg files | <home>/warehouse |
 | MILLRACE_ONLINE_URL | online feature store, sqlite:///… or redis://… | SQLite in the home |

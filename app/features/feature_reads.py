@@ -95,6 +95,18 @@ class FeatureReads(GovernedDefinitions):
         moment = datetime.now(UTC) if at is None else as_utc(at)
         return reader.read(self._online, entity_rows, moment)
 
+    def prepare_online(self, features: Features, columns: Sequence[str]) -> None:
+        """Looks up in the registry what reads of `features` need, so that they do without the state database.
+
+        Args:
+            features: as for `get_online_features`.
+            columns: of the rows that will ask; another set of them costs no further look either.
+
+        Raises:
+            FeatureStoreError: a view has not been registered.
+        """
+        self._reader_of(_hashable(features), False, (*columns, EVENT))
+
     def acting_as(self, principal: str) -> Self:
         """This store as `principal` may use it: the same connections, the same thread, rights of its own."""
         other = copy(self)

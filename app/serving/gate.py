@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -129,7 +130,7 @@ class Gate:
             self._limits.take(grant)
             with self._in_flight.one():
                 caller = Caller(grant, request_id, trace)
-                body = await _read_body(path, method, headers, receive)
+                body = await read_body(path, method, headers, receive)
                 if path == PREDICT_PATH:
                     if method != "POST":
                         raise MethodError(f"{path} takes POST, not {method[:20]}.", allow="POST")
@@ -147,7 +148,7 @@ class Gate:
             logger.exception("%s %s failed (request %s)", method, path[:200], request_id)
             self._service.metrics.refused(500, "internal_error")
             message = "the service failed; its log says why. The request may be sent again."
-            await _send_error(send, path, 500, "internal_error", message, {}, reply)
+            await send_error(send, path, 500, "internal_error", message, {}, reply)
         if self._spans is not None:
             span = None if asked_by is None or trace is None else (asked_by, trace)
             self._spans.record(f"{method} {path[:200]}", span, began, time.time_ns(), status, request_id)
@@ -162,7 +163,9 @@ class Gate:
                 raise
         asked_at = time.monotonic()
         await asyncio.sleep(max(0.0, authenticator.looked_at_s + LOOK_AGAIN_S - asked_at))
-        await asyncio.to_thread(authenticator.refresh, asked_at)
+        with suppress(TimeoutError):  # a database that hangs: those known stay in force
+            async with asyncio.timeout(self._service.policy.request_timeout_s):
+                await asyncio.to_thread(authenticator.refresh, asked_at)
         return authenticator.authenticate(header)
 
     async def _predict(
@@ -220,7 +223,7 @@ class Gate:
     ) -> None:
         self._note(error, grant, f"{method} {path[:200]}", request_id)
         headers = [*reply, *error_headers(error)]
-        await _send_error(send, path, error.http_status, error.code, error.message, error.detail, headers)
+        await send_error(send, path, error.http_status, error.code, error.message, error.detail, headers)
 
     def _note(self, error: MillraceError, grant: Grant | None, asked: str, request_id: str) -> None:
         status = error.http_status
@@ -268,7 +271,7 @@ def _media_type(headers: Headers) -> str:
     return JSON if value is None else value.decode("latin-1").partition(";")[0].strip().lower()
 
 
-async def _read_body(path: str, method: str, headers: Headers, receive: Receive) -> bytes:
+async def read_body(path: str, method: str, headers: Headers, receive: Receive) -> bytes:
     """The body, refused by type or announced size before it is read, and by its real size while it is.
 
     Raises:
@@ -315,9 +318,10 @@ async def _send(send: Send, status: int, media_type: str, body: bytes, headers: 
     await send({"type": "http.response.body", "body": body})
 
 
-async def _send_error(
+async def send_error(
     send: Send, path: str, status: int, code: str, message: str, detail: dict[str, Any],
     headers: list[tuple[bytes, bytes]],
 ) -> None:
+    """Answers with an error as JSON."""
     content = json.dumps(error_content(path, code, message, detail)).encode()
     await _send(send, status, JSON, content, headers)

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from app.errors import MillraceError, RequestTimeoutError
+from app.errors import FeatureStoreError, MillraceError, RequestTimeoutError
 from app.features.access import hidden_in_log
 from app.features.store import FeatureStore
 from app.foundation.access import Authenticator, TokenRegistry
@@ -102,6 +102,7 @@ class ModelService:
             TokenRegistry(database), database, settings.home / "routing" / "tokens.json"
         )
         self._store = FeatureStore(project, settings)
+        self._prepare_lookups()
         self.readers = FeatureCallers(self._store, database)
         self._labels = SegmentWriter(segment_folder(settings.segments, project.name, "labels"))
         log = SegmentWriter(segment_folder(settings.segments, project.name, "predictions"))
@@ -123,6 +124,13 @@ class ModelService:
             beside=self._beside,
             always=self._always,
         )
+
+    def _prepare_lookups(self) -> None:
+        """Looks up what requests by entity need: the state database may be away when the first one comes."""
+        try:
+            self._store.prepare_online(self.project.service, tuple(self.schema.entity))
+        except FeatureStoreError as error:  # full rows are answered nevertheless
+            logger.warning("requests by entity cannot be answered yet: %s", error.message)
 
     def _open_for_pushes(self) -> None:
         push_store = FeatureStore(self.project, self.settings, online=self._store.online)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,13 @@ REF = "tests.cluster.serving_project:PROJECT"
 NUM_REPLICAS = 2
 
 
-def save_version(settings: Settings, version: str, *, inputs: tuple[str, ...] = ("price", "stock")) -> None:
+def save_version(
+    settings: Settings, version: str, *, inputs: tuple[str, ...] = ("price", "stock"), model: str = "shop"
+) -> None:
     generator = np.random.default_rng(int(version))
     rows = generator.normal(size=(200, len(inputs)))
     estimator = LogisticRegression().fit(rows, rows.sum(axis=1) > 0)
-    folder = settings.artefacts / "shop" / version
+    folder = settings.artefacts / model / version
     save_estimator(folder, estimator, "binary", Inputs(inputs, ()), {}, {})
 
 
@@ -85,13 +86,15 @@ class App:
 
 @contextmanager
 def running_app(
-    home: Path, project_ref: str = REF, num_replicas: int = NUM_REPLICAS, save: Callable[..., object] = save_version
+    home: Path, project_ref: str = REF, num_replicas: int = NUM_REPLICAS, save: Callable[..., object] = save_version,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[App]:
-    """Versions 1 and 2, made by `save`, answer well; 3 fails on every row."""
+    """Versions 1 and 2, made by `save`, answer well; 3 fails on every row. `environment`: more settings."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = replace(load_settings({"MILLRACE_HOME": str(home)}, in_job=False), http_port=port)
+    variables = {"MILLRACE_HOME": str(home), "MILLRACE_HTTP_PORT": str(port), **(environment or {})}
+    settings = load_settings(variables, in_job=False)
     for version in ("1", "2"):
         save(settings, version)
     save_version(settings, "3", inputs=("price", "colour"))  # asks for a column nobody has: fails on every row

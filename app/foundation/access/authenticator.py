@@ -58,7 +58,8 @@ class Authenticator:
         self._looked_at = float("-inf")
         self._audited_at = time.monotonic()
         self._denials: Counter[Denial] = Counter()
-        self._lock = threading.Lock()
+        self._look_lock = threading.Lock()
+        self._denials_lock = threading.Lock()  # of its own: a look may hang as long as the database does
         self.refresh()
 
     def authenticate(self, header: str | None) -> Grant:
@@ -97,7 +98,7 @@ class Authenticator:
 
     def refresh(self, since_s: float = float("inf")) -> None:
         """Reads the tokens in force unless they were read after `since_s`; those known stay when it cannot be done."""
-        with self._lock:
+        with self._look_lock:
             if self._looked_at > since_s:
                 return
             try:
@@ -122,22 +123,27 @@ class Authenticator:
     def deny(self, grant: Grant | None, what: str, code: str) -> None:
         """Counts a denial; equal ones become one row of the audit trail each few seconds."""
         denial = (ANYBODY if grant is None else f"{grant.principal} (token {grant.token_id})", what, code)
-        with self._lock:
+        with self._denials_lock:
             if denial in self._denials or len(self._denials) < MAX_KINDS_OF_DENIAL:
                 self._denials[denial] += 1
 
     def audit(self) -> None:
-        """Writes the denials counted since."""
+        """Writes the denials counted since; those that cannot be written are kept for the next time."""
         self._audited_at = time.monotonic()
-        with self._lock:
+        with self._denials_lock:
             denials, self._denials = self._denials, Counter()
-        for (who, what, code), times in denials.items():
+        while denials:
+            (who, what, code), times = denials.popitem()
             try:
                 record_decision(
                     self._database, actor=who, subject=what, decision="denied", reason=code, detail={"times": times}
                 )
             except SQLAlchemyError as error:
-                logger.warning("a denial could not be audited (%s): %s %s %s", error, who, what, code)
+                logger.warning("denials cannot be audited yet (%s), last %s %s %s", error, who, what, code)
+                denials[who, what, code] = times
+                break
+        with self._denials_lock:
+            self._denials.update(denials)
 
     def _remember(self) -> None:
         if self._remembered is None:

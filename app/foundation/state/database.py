@@ -23,7 +23,9 @@ from sqlalchemy.orm import Session
 from app.errors import SettingsError
 from app.foundation.database_url import DatabaseAwayError, checked_url
 
-BUSY_TIMEOUT_S = 30.0
+BUSY_TIMEOUT_S = 30.0  # unless the URL says otherwise: sqlite:////data/state.db?timeout=5
+VERSION_TABLE = "alembic_version"
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class StateDatabase:
@@ -35,7 +37,7 @@ class StateDatabase:
 
     @classmethod
     def open(cls, url: str) -> StateDatabase:
-        """Connects to `url`, creating or migrating the schema.
+        """Connects to `url`, creating or migrating the schema. One that is as it should be is only read.
 
         Two processes may open a new database at once: for SQLite a lock file beside it lets one migrate first.
 
@@ -47,11 +49,13 @@ class StateDatabase:
         path = _sqlite_path(url)
         if path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with _exclusive(Path(f"{path}.lock")) if path else nullcontext():
-            try:
+        try:
+            if database._schema() == newest_schema():
+                return database
+            with _exclusive(Path(f"{path}.lock")) if path else nullcontext():
                 database._migrate()
-            except sa.exc.OperationalError as error:
-                raise DatabaseAwayError.of("open the control state", url, "MILLRACE_STATE_URL", error) from error
+        except sa.exc.OperationalError as error:
+            raise DatabaseAwayError.of("open the control state", url, "MILLRACE_STATE_URL", error) from error
         return database
 
     @contextmanager
@@ -71,8 +75,17 @@ class StateDatabase:
         if self._engine is None:
             self._engine = sa.create_engine(self.url)
             if self._engine.dialect.name == "sqlite":
-                sa.event.listen(self._engine, "connect", _tune_sqlite)
+                own_timeout = "timeout" in self._engine.url.query
+                sa.event.listen(self._engine, "connect", _tune_own if own_timeout else _tune_sqlite)
         return self._engine
+
+    def _schema(self) -> str | None:
+        """The version of the schema; `None`: there is none yet."""
+        with self._connected().connect() as connection:
+            if not sa.inspect(connection).has_table(VERSION_TABLE):
+                return None
+            found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))
+            return found
 
     def _migrate(self) -> None:
         config = Config()
@@ -101,9 +114,18 @@ def _sqlite_path(url: str) -> str | None:
     return parsed.database if parsed.get_backend_name() == "sqlite" else None
 
 
-def _tune_sqlite(connection: Any, _record: Any) -> None:
+def newest_schema() -> str:
+    """The version of the schema that this Millrace works with."""
+    return max(file.name.partition("_")[0] for file in VERSIONS.glob("[0-9]*.py"))
+
+
+def _tune_sqlite(connection: Any, record: Any) -> None:
     """Readers never block the writer (WAL); a writer waits for another instead of failing."""
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    _tune_own(connection, record)
+
+
+def _tune_own(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -13,13 +13,17 @@ import sqlalchemy as sa
 from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from app.errors import SettingsError
+from app.foundation.database_url import DatabaseAwayError
 from app.foundation.lineage import record_decision
 from app.foundation.lineage.decisions import decisions_of
 from app.foundation.state import StateDatabase
 from app.foundation.state import models as m
+from app.foundation.state.database import VERSIONS, newest_schema
 from app.settings import Settings
+from tests.locked_database import nobody_writes
 
 
 def test_migrations_make_exactly_what_the_models_declare(settings: Settings) -> None:
@@ -115,3 +119,18 @@ def test_a_schema_of_a_newer_version_is_refused_with_what_to_do(settings: Settin
 def test_a_url_that_is_none_is_named() -> None:
     with pytest.raises(SettingsError, match="MILLRACE_STATE_URL"):
         StateDatabase.open("somewhere/state.db")
+
+
+def test_the_newest_schema_is_the_last_migration() -> None:
+    assert newest_schema() == ScriptDirectory(str(VERSIONS.parent)).get_current_head()
+
+
+def test_nobody_waits_for_a_writer_who_has_nothing_to_write(settings: Settings) -> None:
+    url = f"{settings.state_url}?timeout=0.1"
+    database = StateDatabase.open(url)
+    with nobody_writes(url):
+        assert decisions_of(StateDatabase.open(url), "1") == []
+        with pytest.raises(DatabaseAwayError, match="database is locked"):
+            record_decision(database, actor="a", subject="s", decision="d", reason="r", run_id="1")
+    record_decision(database, actor="a", subject="s", decision="d", reason="r", run_id="1")
+    assert len(decisions_of(database, "1")) == 1
