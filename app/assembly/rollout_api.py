@@ -14,20 +14,19 @@ the replicas which answer predictions carry none of this.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import Depends, FastAPI, Header, Request
+from fastapi import Depends, FastAPI, Request
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from app.errors import MillraceError
-from app.foundation.access import Authenticator, Grant, TokenRegistry, require_scope
-from app.foundation.access.scopes import ROLLOUT
+from app.assembly.rollout_door import GRANT, RolloutDoor
+from app.foundation.access import Authenticator, Grant, TokenRegistry
 from app.foundation.projects import load_project
 from app.foundation.state import StateDatabase
 from app.models.registered import require_registered
 from app.rollout.operations import RolloutOperations
-from app.serving.caller import open_grant
 from app.serving.wire import answer_errors_as_json
 from app.settings import Settings
 from app.spec import Project
@@ -59,15 +58,21 @@ class Rollback(_Asked):
     version: str | None = Field(None, max_length=MAX_TEXT)
 
 
-def build_rollout_api(project: Project, settings: Settings) -> FastAPI:
-    """The ASGI application; each request is authenticated against the state database, so revoking acts at once."""
+def build_rollout_api(project: Project, settings: Settings) -> RolloutDoor:
+    """The ASGI application behind its door."""
     database = StateDatabase.open(settings.state_url)
     authenticator = Authenticator(TokenRegistry(database), database, settings.home / "routing" / "rollout-tokens.json")
-    http = FastAPI(title=f"Millrace rollouts: {project.name}", redoc_url=None)
+    return RolloutDoor(settings, authenticator, PREFIX, build_rollout_verbs(project, settings, database))
+
+
+def build_rollout_verbs(project: Project, settings: Settings, database: StateDatabase) -> FastAPI:
+    """What is behind the door; it asks nobody who they are."""
+    told = HTTPBearer(auto_error=False, description="a token with the scope `rollout`")  # the door looks at it
+    http = FastAPI(title=f"Millrace rollouts: {project.name}", redoc_url=None, dependencies=[Depends(told)])
     answer_errors_as_json(http)
 
-    def operations(request: Request, authorization: Annotated[str | None, Header()] = None) -> RolloutOperations:
-        grant = _granted(authenticator, settings, authorization, f"{request.method} {PREFIX}{request.url.path}")
+    def operations(request: Request) -> RolloutOperations:
+        grant: Grant = request.scope[GRANT]
         return RolloutOperations(database, project.name, project.rollout, principal=grant.principal)
 
     @http.get("/")
@@ -108,22 +113,6 @@ def build_rollout_api(project: Project, settings: Settings) -> FastAPI:
     return http
 
 
-def _granted(authenticator: Authenticator, settings: Settings, header: str | None, what: str) -> Grant:
-    """Raises: MillraceError: no token, one that is not known any more, or one without the scope."""
-    if settings.open_access:
-        return open_grant(settings.principal)
-    authenticator.refresh()
-    grant: Grant | None = None
-    try:
-        grant = authenticator.authenticate(header)
-        require_scope(grant, ROLLOUT)
-    except MillraceError as error:
-        authenticator.deny(grant, what, error.code)
-        authenticator.audit()
-        raise
-    return grant
-
-
 @serve.deployment(name="rollouts")
 @serve.ingress()
 class RolloutReplica:
@@ -132,8 +121,10 @@ class RolloutReplica:
     def __init__(self, project_ref: str, settings: Settings) -> None:
         self._project, self._settings = load_project(project_ref), settings
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_rollout_api(self._project, self._settings)
+    def __serve_build_asgi_app__(self) -> RolloutDoor:
+        door = build_rollout_api(self._project, self._settings)
+        door.audit_in_background()
+        return door
 
 
 def deploy_rollout_api(project_ref: str, settings: Settings) -> None:

@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
+from sqlalchemy import select
 
 from app.assembly.rollout_api import build_rollout_api
 from app.clock import WallClock
 from app.foundation.access import TokenRegistry
 from app.foundation.state import StateDatabase
+from app.foundation.state import models as m
 from app.rollout.record import RolloutRecord
+from app.serving.request import MAX_BODY_BYTES
 from app.serving.routing import RoutingTable
 from app.settings import Settings
 from tests.cluster.serving_project import PROJECT
+
+AS_JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
@@ -90,6 +95,39 @@ def test_only_the_scope_opens(settings: Settings, database: StateDatabase) -> No
         assert code(client.get("/"))[0] == 401
         assert code(client.get("/", headers={"Authorization": "Bearer foreign"}))[0] == 401
         assert code(client.get("/", headers={"Authorization": f"Bearer {token}"})) == (403, "scope_missing")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/nowhere"])
+def test_nothing_is_shown_to_nobody(http: TestClient, path: str) -> None:
+    assert code(http.get(path, headers={"Authorization": ""})) == (401, "token_malformed")
+    assert http.get(path).status_code == (404 if path == "/nowhere" else 200)
+
+
+def test_denials_are_audited_once_for_all_of_a_kind(settings: Settings, database: StateDatabase) -> None:
+    token, record = TokenRegistry(database).create("bob", ["predict"], "test")
+    door = build_rollout_api(PROJECT, settings)
+    with TestClient(door, headers={"Authorization": f"Bearer {token}"}) as client:
+        for _ in range(3):
+            assert code(client.post("/", json={"version": "2"}))[0] == 403
+    door._authenticator.audit()
+    with database.session() as session:
+        (denied,) = session.scalars(select(m.Decision).where(m.Decision.decision == "denied"))
+    assert denied.actor == f"bob (token {record.grant.token_id})"
+    assert (denied.subject, denied.reason, denied.detail) == ("POST /v1/rollouts/", "scope_missing", {"times": 3})
+
+
+def test_bodies_are_bounded_and_of_one_type(http: TestClient) -> None:
+    assert code(http.post("/", content=b" " * (MAX_BODY_BYTES + 1), headers=AS_JSON)) == (413, "request_too_large")
+    assert code(http.post("/", content=b"version=2", headers={"content-type": "text/plain"}))[0] == 415
+    assert code(http.post("/", content=b"[" * 100_000, headers=AS_JSON))[0] in (400, 422)
+
+
+def test_a_token_with_a_rate_is_told_when_to_come_back(settings: Settings, database: StateDatabase) -> None:
+    token, _ = TokenRegistry(database).create("eve", ["rollout"], "test", rate_per_s=0.1)
+    with TestClient(build_rollout_api(PROJECT, settings), headers={"Authorization": f"Bearer {token}"}) as client:
+        assert client.get("/").status_code == 200
+        late = client.get("/")
+    assert code(late) == (429, "rate_limited") and int(late.headers["retry-after"]) >= 1
 
 
 def test_a_revoked_token_is_refused_at_once(settings: Settings, database: StateDatabase) -> None:
