@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROJECT ?= app.project:PROJECT
 export MILLRACE_HOME ?= $(CURDIR)/.millrace
 
-.PHONY: help env demo up down test test-full check chaos lock clean
+.PHONY: help env demo up down test test-full check chaos object-store lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -51,6 +51,9 @@ test-full: test ## also the long tests
 
 chaos: env ## five minutes of load while parts are killed and ten rollouts run; writes benchmarks/results/chaos.json
 	$(BIN)/python -m pytest -m full tests/cluster/test_chaos.py
+
+object-store: env ## an S3 server for tests/contract/test_object_store.py, in .peers
+	$(BIN)/python -c 'from benchmarks.peers import peer_python; peer_python("moto")'
 
 bench-%: env
 	PYTHONPATH=$(CURDIR) $(BIN)/python benchmarks/bench_$*.py $(if $(QUICK),--quick)

@@ -5,7 +5,7 @@
 | MILLRACE_HOME | folder that holds all embedded stores | ./.millrace |
 | MILLRACE_STATE_URL | SQLAlchemy URL of the control state (SQLite: ?timeout=30, seconds to wait) | SQLite in the home |
 | MILLRACE_CATALOG_URL | SQLAlchemy URL of the Iceberg SQL catalog | SQLite in the home |
-| MILLRACE_WAREHOUSE | folder or object-store URL of Iceberg files | <home>/warehouse |
+| MILLRACE_WAREHOUSE | folder or object-store URL of Iceberg files (`foundation/lake/warehouse.py`) | <home>/warehouse |
 | MILLRACE_ONLINE_URL | online feature store, sqlite:///… or redis://… | SQLite in the home |
 | MILLRACE_ONLINE_CACHE_S | seconds for which an entity's features may be answered from a replica's memory | 0: never |
 | MILLRACE_ONLINE_CACHE_ENTRIES | entities × views kept in that memory | 100000 |

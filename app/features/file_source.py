@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -56,7 +57,7 @@ class FileReader:
                     table = pyarrow.parquet.read_table(opened)
                 else:
                     table = pyarrow.csv.read_csv(opened, convert_options=csv_options(self._source.fields))
-        except pa.ArrowInvalid as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{where} cannot be read: {error}.", source=self._source.name, path=path) from error
         return conform(table, self._source.fields, where)
 
@@ -83,8 +84,8 @@ def listed(path: str, source: Source) -> tuple[pyarrow.fs.FileSystem, list[pyarr
             found = files.get_file_info(pyarrow.fs.FileSelector(fixed, recursive=True))
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
-            f"source {source.name!r}: {path!r} cannot be listed: {error}. Correct the path or the access to it.",
-            source=source.name, path=path,
+            f"source {source.name!r}: {_shown(path)!r} cannot be listed: {error}. Correct the path or the "
+            "access to it.", source=source.name, path=_shown(path),
         ) from error
     whole = root if fixed != root else f"{root.rstrip('/')}/**"
     chosen = [
@@ -94,10 +95,19 @@ def listed(path: str, source: Source) -> tuple[pyarrow.fs.FileSystem, list[pyarr
     ]
     if not chosen:
         raise DataError(
-            f"source {source.name!r}: no file matches {path!r}. Correct the path; it is relative to the folder the "
-            "process runs in.", source=source.name, path=path,
+            f"source {source.name!r}: no file matches {_shown(path)!r}. Correct the path; it is relative to the folder "
+            "the process runs in.", source=source.name, path=_shown(path),
         )
     return files, sorted(chosen, key=lambda f: f.path)
+
+
+def _shown(path: str) -> str:
+    """The path or URL without the keys that some URLs carry.
+
+    >>> _shown("s3://key:secret@rows/a/*.csv")
+    's3://***@rows/a/*.csv'
+    """
+    return re.sub(r"(?<=://)[^/@]*@", "***@", path)
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -123,9 +133,10 @@ def _match(names: Sequence[str], patterns: Sequence[str]) -> bool:
 def _file_system(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if "://" not in path:
         return pyarrow.fs.LocalFileSystem(), path
-    head, _, _ = path.partition("*")
-    files, fixed = pyarrow.fs.FileSystem.from_uri(head.rsplit("/", 1)[0] if "*" in path else path)
-    return files, fixed if "*" not in path else f"{fixed.rstrip('/')}/{path[len(head.rsplit('/', 1)[0]) + 1:]}"
+    path, mark, options = path.partition("?")  # e.g. endpoint_override=host:9000, as pyarrow's URLs have them
+    folder = path.partition("*")[0].rsplit("/", 1)[0] if "*" in path else path
+    files, fixed = pyarrow.fs.FileSystem.from_uri(f"{folder}{mark}{options}")
+    return files, fixed if "*" not in path else f"{fixed.rstrip('/')}/{path[len(folder) + 1:]}"
 
 
 def _first(files: Sequence[tuple[str, int]]) -> list[str]:

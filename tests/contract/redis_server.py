@@ -40,13 +40,18 @@ def running_redis(folder: Path) -> Iterator[str]:
     ]
     with (folder / "redis.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
-            _wait(port, server)
+            wait_for(port, server, "redis-server; see redis.log")
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             server.terminate()
 
 
-def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, server: subprocess.Popen[bytes], name: str) -> None:
+    """Waits until a server that was just started takes connections.
+
+    Raises:
+        RuntimeError: it has ended, or does not in time.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -54,4 +59,4 @@ def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError(f"redis-server does not answer on port {port} within {START_TIMEOUT_S:g} s; see redis.log.")
+    raise RuntimeError(f"no answer on port {port} within {START_TIMEOUT_S:g} s from {name}.")

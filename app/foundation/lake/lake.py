@@ -103,6 +103,7 @@ class Lake(TableSnapshots):
             try:
                 # One commit: a table seen without its partitions would take rows that never get a bucket.
                 with (
+                    self._files(identifier),
                     catalog.create_table_transaction(
                         identifier, schema, properties={**TABLE_PROPERTIES, **properties}
                     ) as creation,
@@ -163,14 +164,16 @@ class Lake(TableSnapshots):
             if not isinstance(data, pa.Table):
                 if buckets is None:
                     return self._append_dataset(identifier, data, schema, properties)
-                files = write_dataset(table, buckets, data, to_schema)
-                return commit(table, files, properties) if files else None
+                with self._files(identifier):
+                    files = write_dataset(table, buckets, data, to_schema)
+                    return commit(table, files, properties) if files else None
             rows = to_schema(data)
             if rows.num_rows == 0:
                 return None
-            if buckets is not None:
-                return commit(table, write_table(table, buckets, rows), properties)
-            table.append(rows, snapshot_properties=properties)
+            with self._files(identifier):
+                if buckets is not None:
+                    return commit(table, write_table(table, buckets, rows), properties)
+                table.append(rows, snapshot_properties=properties)
         except CommitFailedException as error:
             raise StateConflictError(
                 f"a commit to {identifier} kept losing to other writers: {error}. Try again.", table=identifier
@@ -186,7 +189,9 @@ class Lake(TableSnapshots):
             SchemaMismatchError: a column or type the table has not.
         """
         table = self._load(identifier)
-        return stage_rows(table, identifier, conform(rows, table.schema().as_arrow(), f"table {identifier}"))
+        conformed = conform(rows, table.schema().as_arrow(), f"table {identifier}")
+        with self._files(identifier):
+            return stage_rows(table, identifier, conformed)
 
     def commit_staged(
         self, identifier: str, staged: Sequence[StagedRows], properties: dict[str, str], wanted: Wanted
@@ -199,7 +204,8 @@ class Lake(TableSnapshots):
         Raises:
             StateConflictError: others kept committing first.
         """
-        return commit_staged(partial(self._load, identifier), staged, properties, wanted)
+        with self._files(identifier):
+            return commit_staged(partial(self._load, identifier), staged, properties, wanted)
 
     def commits(self, identifier: str) -> list[Commit]:
         """The snapshots of a table with their properties, oldest first; none for a table that is not there."""
@@ -267,7 +273,8 @@ class Lake(TableSnapshots):
             UnknownNameError: no such table or snapshot.
         """
         scan = self._scan(identifier, columns, row_filter, snapshot_id)
-        rows = scan.to_arrow()
+        with self._files(identifier):
+            rows = scan.to_arrow()
         rows = rows.select(columns) if columns else rows
         return conform(rows, kept_schema(rows.schema), f"table {identifier}")
 

@@ -5,6 +5,7 @@ SQLAlchemy engines are not picklable: a copy connects for itself when first used
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.sql import SqlCatalog
@@ -12,6 +13,7 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from app.errors import UnknownNameError
 from app.foundation.lake.catalog import open_catalog
+from app.foundation.lake.warehouse import files_of, warehouse_properties
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -26,7 +28,7 @@ class TableSnapshots:
     def __init__(self, catalog_url: str, warehouse: str) -> None:
         if catalog_url.startswith("sqlite") and "?" not in catalog_url:
             catalog_url = f"{catalog_url}?timeout={LOCK_TIMEOUT_S}"
-        self._properties = {"type": "sql", "uri": catalog_url, "warehouse": warehouse}
+        self._properties = {"type": "sql", "uri": catalog_url, **warehouse_properties(warehouse)}
         self._catalog: SqlCatalog | None = None
 
     def table_properties(self, identifier: str) -> dict[str, str]:
@@ -39,7 +41,8 @@ class TableSnapshots:
 
     def exists(self, identifier: str) -> bool:
         """Whether there is such a table."""
-        return "." in identifier and self._connected().table_exists(identifier)
+        with self._files(identifier):
+            return "." in identifier and self._connected().table_exists(identifier)
 
     def current_snapshot_id(self, identifier: str) -> int | None:
         """Newest snapshot, `None` for a table never written to."""
@@ -89,11 +92,16 @@ class TableSnapshots:
         if "." not in identifier:
             raise UnknownNameError(f"{identifier!r} names no table; expected 'namespace.name'.", table=identifier)
         try:
-            return self._connected().load_table(identifier)
+            with self._files(identifier):
+                return self._connected().load_table(identifier)
         except NoSuchTableError as error:
             raise UnknownNameError(
                 f"there is no table {identifier!r}. Has it been ingested or materialised yet?", table=identifier
             ) from error
+
+    def _files(self, identifier: str) -> AbstractContextManager[None]:
+        """Within it a warehouse that does not answer is named."""
+        return files_of(identifier, self._properties["warehouse"])
 
     def _connected(self) -> SqlCatalog:
         if self._catalog is None:
