@@ -26,6 +26,36 @@ def installed() -> bool:
     return shutil.which("redis-server") is not None
 
 
+class RedisServer:
+    """A server in a folder. `keeps`: whether each write is on disk before it is answered; else a restart empties it."""
+
+    def __init__(self, folder: Path, keeps: bool) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._keeps = keeps
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """Raises: RuntimeError: it does not answer in time."""
+        command = [
+            "redis-server", "--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--dir", str(self._folder),
+            "--appendonly", "yes" if self._keeps else "no", "--appendfsync", "always",
+        ]
+        with (self._folder / "redis.log").open("a") as log:
+            self._server = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for(self._port, self._server, "redis-server; see redis.log")
+
+    def kill(self) -> None:
+        """At once, with what it has not written."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
     """Starts a server that keeps nothing on disk and gives its URL; stops it afterwards.
@@ -33,17 +63,12 @@ def running_redis(folder: Path) -> Iterator[str]:
     Raises:
         RuntimeError: it does not answer in time.
     """
-    port = free_port()
-    command = [
-        "redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no",
-        "--dir", str(folder),
-    ]
-    with (folder / "redis.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        try:
-            wait_for(port, server, "redis-server; see redis.log")
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.terminate()
+    server = RedisServer(folder, keeps=False)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.kill()
 
 
 def wait_for(port: int, server: subprocess.Popen[bytes], name: str) -> None:

@@ -2,6 +2,9 @@
 
 What a table is kept in is told by `redis_write`. Writers read, compute and write back under `WATCH` on the states of
 their tables: whoever is overtaken starts again, so order and repetition of writes do not matter here either.
+
+A server that comes back without what it held would answer "unknown" to everything. Who has seen it filled notices at
+the next read or write, since the key that tells the layout is gone with the rest, and refuses until somebody loads it.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ class RedisOnlineStore:
             return
         with self._named("write to"):
             self._require_layout()
+            if self._is_known and not replace and not self._client.exists(LAYOUT_KEY):
+                raise self._emptied()
             self._client.set(LAYOUT_KEY, LAYOUT, nx=True)
             for attempt in range(MAX_ATTEMPTS):
                 try:
@@ -73,7 +78,10 @@ class RedisOnlineStore:
         asked = [(table, keys) for table, keys in asks if keys]
         with self._named("read"):
             self._require_layout()
-            found = iter(self._of_hashes(asked) if asked else [])
+            layout, *of_hashes = self._of_hashes(asked) if asked else [b""]
+        if self._is_known and layout is None:
+            raise self._emptied()
+        found = iter(of_hashes)
         return [next(found) if keys else [] for _, keys in asks]
 
     def tiles(self, table: str, keys: Sequence[str]) -> list[bytes | None]:
@@ -87,19 +95,19 @@ class RedisOnlineStore:
     def clear(self, table: str) -> None:
         self.put([LatestBatch(table, ())], replace=True)
 
-    def _of_hashes(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[bytes | None]]:
-        """The states of each table: a pipeline of `HMGET`, without what redis-py does for each of its arguments."""
-        commands: list[Any] = [("HMGET", states_key(table), *keys) for table, keys in asked]
+    def _of_hashes(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[Any]:
+        """The layout and the states of each table: a pipeline without what redis-py does for each of its arguments."""
+        commands: list[Any] = [("GET", LAYOUT_KEY), *(("HMGET", states_key(table), *keys) for table, keys in asked)]
         together = b"".join(map(hiredis.pack_command, commands))
         pool = self._client.connection_pool
         connection = pool.get_connection()
 
-        def answers() -> list[list[bytes | None]]:
+        def answers() -> list[Any]:
             connection.send_packed_command([together])
-            return [connection.read_response() for _ in asked]
+            return [connection.read_response() for _ in commands]
 
         try:
-            found: list[list[bytes | None]] = connection.retry.call_with_retry(
+            found: list[Any] = connection.retry.call_with_retry(
                 answers, lambda _: connection.disconnect()
             )
         except BaseException:
@@ -133,6 +141,13 @@ class RedisOnlineStore:
             for write in writes:
                 write.add_to(transaction)
             transaction.execute()
+
+    def _emptied(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the online store {self._name} held features and is empty: it was restarted without what it held, or was "
+            "emptied. Let the server keep what it is given (appendonly yes, appendfsync always), and bring back what "
+            "the views' tables hold: `millrace features load-online`.", store=self._name,
+        )
 
     @contextmanager
     def _named(self, action: str) -> Iterator[None]:
